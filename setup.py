@@ -1,0 +1,64 @@
+"""Metadata and entry points; tool settings live in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+CONTROLLERS = {
+    "memory": "Memory",
+    "cpuset": "Cpuset",
+    "cpushare": "Cpushare",
+    "pids": "Pids",
+    "cpuacct": "Cpuacct",
+    "blkio": "Blkio",
+}
+NAMESPACES = {
+    "uts": "Uts",
+    "ipc": "Ipc",
+    "pid": "Pid",
+    "mount": "Mount",
+    "network": "Network",
+    "cgroup": "Cgroup",
+    "user": "User",
+    "time": "Time",
+}
+
+
+def entry_points(plugins: dict[str, str]) -> list[str]:
+    """`name = gocker.plugins.name:Class` for each."""
+    return [f"{name} = gocker.plugins.{name}:{cls}" for name, cls in plugins.items()]
+
+
+setup(
+    name="gocker",
+    version="0.1.0",
+    description="A container runtime whose every limit and isolation is a plug-in and every step on the record",
+    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    install_requires=["click>=8.1", "structlog>=24.1", "stevedore>=5.1", "pyelftools>=0.30"],
+    package_dir={"gocker": "core", "gocker.plugins": "plugins"},
+    packages=[
+        "gocker",
+        "gocker.kernel",
+        "gocker.cli",
+        "gocker.steps",
+        "gocker.plugins",
+        *(f"gocker.plugins.{name}" for name in {**CONTROLLERS, **NAMESPACES}),
+    ],
+    package_data={"gocker": ["py.typed", "data/*.json"]},
+    entry_points={
+        "console_scripts": ["gocker = gocker.cli.main:main"],
+        "gocker.controllers": entry_points(CONTROLLERS),
+        "gocker.namespaces": entry_points(NAMESPACES),
+    },
+    classifiers=[
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Typing :: Typed",
+    ],
+)
