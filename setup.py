@@ -23,6 +23,10 @@ NAMESPACES = {
     "time": "Time",
 }
 
+# import-linter is a test (tests/unit/test_layers.py); linters are pinned, each release finds more.
+TEST = ["coverage>=7.10", "hypothesis>=6.100", "import-linter>=2.5", "pytest>=8.3", "pytest-timeout>=2.3"]
+DEV = ["mypy==2.4.*", "nox>=2024.4", "ruff==0.17.*", "towncrier>=24.8"]
+
 
 def entry_points(plugins: dict[str, str]) -> list[str]:
     """`name = gocker.plugins.name:Class` for each."""
@@ -38,6 +42,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     install_requires=["click>=8.1", "structlog>=24.1", "stevedore>=5.1", "pyelftools>=0.30"],
+    extras_require={"test": TEST, "dev": [*TEST, *DEV]},
     package_dir={"gocker": "core", "gocker.plugins": "plugins"},
     packages=[
         "gocker",
