@@ -47,14 +47,18 @@ class Cgroup(Protocol):
         *,
         limit: str,
         accept: tuple[str, ...] = (),
+        verify: str = "",
+        optional: bool = False,
         remedy: str = "",
     ) -> None:
         """Write `value` to `file`, read it back, and fail the run unless it binds.
 
         `limit` is the label of the limit ("memory.swap") under which asked and effective values
         are reported. `accept` lists further texts that the kernel is documented to answer, such
-        as the value rounded down to whole pages; texts are compared stripped. `remedy` is shown when
-        the write fails.
+        as the value rounded down to whole pages; texts are compared stripped. `verify` names the file
+        to read back where the kernel keeps what was written apart from what holds, as
+        `cpuset.cpus.effective` beside `cpuset.cpus`. `optional` is for what nobody asked for: a
+        kernel without `file` is then no failure. `remedy` is shown when the write fails.
         """
         ...
 
@@ -119,7 +123,7 @@ class CgroupController(Plugin):
     def parse(self, fields: Mapping[str, str]) -> Resources:
         """Check `--limit` fields, key to text ("" is the bare key), and name them by OCI path.
 
-        Pure. Raise `gocker.errors.LimitError` that names the field, the reason and the remedy.
+        Pure. Only keys that `limits` declares arrive. Raise `gocker.errors.LimitError` that names the field, the reason and the remedy.
         """
 
     @abc.abstractmethod
