@@ -22,31 +22,37 @@ class Record:
     """
 
     fields: ClassVar[dict[str, Any]] = {}
+    _defaults: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        own = {
-            name: cls.__dict__.get(name, _MISSING)
-            for name, annotation in cls.__annotations__.items()
-            if not str(annotation).startswith(("ClassVar", "typing.ClassVar"))
-        }
-        cls.fields = {**cls.fields, **own}
+        fields: dict[str, Any] = {}
+        for base in reversed(cls.__mro__[1:]):
+            if issubclass(base, Record):
+                fields.update(base.fields)
+        for name, annotation in cls.__annotations__.items():
+            if not str(annotation).startswith(("ClassVar", "typing.ClassVar")):
+                fields[name] = cls.__dict__.get(name, _MISSING)
+        cls.fields = fields
+        cls._defaults = {name: value for name, value in fields.items() if value is not _MISSING}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        fields = type(self).fields
-        values = dict(zip(fields, args, strict=False))
-        if len(args) > len(fields) or not values.keys().isdisjoint(kwargs):
-            raise TypeError(f"{type(self).__name__}: too many or repeated arguments")
-        values.update(kwargs)
-        if not values.keys() <= fields.keys():
-            unknown = ", ".join(sorted(values.keys() - fields.keys()))
-            raise TypeError(f"{type(self).__name__}: unknown field {unknown}")
-        for name, default in fields.items():
-            if name not in values:
-                if default is _MISSING:
-                    raise TypeError(f"{type(self).__name__}: missing field {name}")
-                values[name] = default
-        self.__dict__.update(values)
+        # The short ways through are for speed: a start makes hundreds of records.
+        cls = type(self)
+        values = self.__dict__
+        if args:
+            values.update(zip(cls.fields, args, strict=False))
+            if len(args) > len(cls.fields) or (kwargs and not values.keys().isdisjoint(kwargs)):
+                raise TypeError(f"{cls.__name__}: too many or repeated arguments")
+        if kwargs:
+            values.update(kwargs)
+        if len(values) != len(cls.fields):
+            values.update({name: value for name, value in cls._defaults.items() if name not in values})
+        if values.keys() != cls.fields.keys():
+            if unknown := ", ".join(sorted(values.keys() - cls.fields.keys())):
+                raise TypeError(f"{cls.__name__}: unknown field {unknown}")
+            missing = ", ".join(name for name in cls.fields if name not in values)
+            raise TypeError(f"{cls.__name__}: missing field {missing}")
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"{type(self).__name__}.{name} is read-only")
