@@ -88,6 +88,20 @@ class CgroupReader(Protocol):
         ...
 
 
+def counter(text: str | None, key: str = "") -> int | None:
+    """The number in a counter file, or the one after `key` in a flat keyed file (`oom_kill 3`).
+
+    `text` is what `CgroupReader.read` returned. None when there is no such number.
+    """
+    if key:
+        for line in (text or "").splitlines():
+            name, _, value = line.partition(" ")
+            if name == key:
+                return counter(value)
+        return None
+    return int(text) if text and text.isascii() and text.isdigit() else None
+
+
 class LimitHelp(Record):
     """One key that a controller takes: a row of `gocker plugins` and of the reference page."""
 

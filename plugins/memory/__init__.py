@@ -1,1 +1,160 @@
-"""TODO memory."""
+"""The memory controller: how much memory, and memory and swap together, a container may hold.
+
+`memory=100m` means 100 MiB and no swap beside it, wherever the kernel accounts swap at all: who
+asks for a limit expects the program to end there, and a program that may swap does not. Docker
+allows as much swap again; `memory.swap=200m` asks for that, `memory.swap=-1` for all the swap there is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from gocker.api import Cgroup, CgroupController, CgroupReader, LimitHelp, Resources, Scalar, counter
+from gocker.errors import LimitError
+from gocker.limits import MAX_BYTES, parse_size
+from gocker.model import Hierarchy
+
+_MINIMUM = 6 << 20  # docker's: below it not even the start of a container fits
+_UNLIMITED = -1  # as the OCI runtime spec writes it
+_SWAP_REMEDY = "the kernel does not account swap here: boot with swapaccount=1, or leave memory.swap out"
+
+
+class Memory(CgroupController):
+    """Source: kernel Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst, Memory."""
+
+    api_version = (1, 0)
+    name = "memory"
+    kernel_names = {Hierarchy.V1: "memory", Hierarchy.V2: "memory"}  # noqa: RUF012 - declared ClassVar
+    always = True
+    limits = (
+        LimitHelp(
+            key="memory",
+            example="memory=100m",
+            text="The most memory in bytes, page cache included, at least 6m; no swap unless memory.swap allows it.",
+            oci="memory.limit",
+            files={Hierarchy.V1: "memory.limit_in_bytes", Hierarchy.V2: "memory.max"},
+        ),
+        LimitHelp(
+            key="memory.swap",
+            example="memory.swap=1g",
+            text="The most memory and swap together in bytes; equal to memory means no swap, -1 all there is.",
+            oci="memory.swap",
+            files={Hierarchy.V1: "memory.memsw.limit_in_bytes", Hierarchy.V2: "memory.swap.max"},
+        ),
+        LimitHelp(
+            key="memory.reservation",
+            example="memory.reservation=64m",
+            text="Bytes that are taken away last when the host runs short; not a limit.",
+            oci="memory.reservation",
+            files={Hierarchy.V1: "memory.soft_limit_in_bytes", Hierarchy.V2: "memory.low"},
+        ),
+    )
+
+    def parse(self, fields: Mapping[str, str]) -> Resources:
+        """Bytes by OCI path; memory.swap is the sum of memory and swap, as in docker and OCI."""
+        resources: dict[str, Scalar] = {}
+        limit = 0
+        if "" in fields:
+            limit = resources["memory.limit"] = _bytes(fields[""], "memory")
+        if "swap" in fields:
+            resources["memory.swap"] = _swap(fields["swap"], limit)
+        if "reservation" in fields:
+            text = fields["reservation"]
+            reservation = resources["memory.reservation"] = _bytes(text, "memory.reservation")
+            if limit and reservation > limit:
+                raise _refused("memory.reservation", text, f"above the memory limit of {limit} bytes")
+        return resources
+
+    def set(self, group: Cgroup, resources: Resources) -> None:
+        """Memory before swap: the kernel refuses a sum that is below the limit."""
+        limit = int(resources.get("memory.limit", 0))
+        if limit:
+            _write(group, "memory", limit)
+        if "memory.swap" in resources:
+            _write_swap(group, limit, int(resources["memory.swap"]), optional=False)
+        elif limit > 0:
+            _write_swap(group, limit, limit, optional=True)
+        if "memory.reservation" in resources:
+            _write(group, "memory.reservation", int(resources["memory.reservation"]))
+
+    def stats(self, group: CgroupReader) -> Mapping[str, int]:
+        """Peak use, kills by the OOM killer, and how often the limit was met.
+
+        v2: memory_ooms counts the times that this limit, or one below it, was the cause; with none of
+        them oom_kills is the work of a limit above, or of the whole host running out.
+        """
+        if group.hierarchy is Hierarchy.V1:
+            found = {
+                "memory_peak_bytes": counter(group.read("memory.max_usage_in_bytes")),
+                "oom_kills": counter(group.read("memory.oom_control"), "oom_kill"),
+                "memory_limit_hits": counter(group.read("memory.failcnt")),
+            }
+        else:
+            events = group.read("memory.events")
+            found = {
+                "memory_peak_bytes": counter(group.read("memory.peak")),
+                "oom_kills": counter(events, "oom_kill"),
+                "memory_limit_hits": counter(events, "max"),
+                "memory_ooms": counter(events, "oom"),
+            }
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _refused(label: str, text: str, reason: str, remedy: str = "") -> LimitError:
+    return LimitError("set limit", f"{label}={text}", reason, remedy=remedy)
+
+
+def _bytes(text: str, label: str) -> int:
+    if text.strip().startswith("-"):
+        raise _refused(label, text, "not a size in bytes", f"leave {label} out for none")
+    value = parse_size(text, label)
+    if value < _MINIMUM:
+        raise _refused(label, text, "below the minimum of 6m", f"leave {label} out for none")
+    return value
+
+
+def _swap(text: str, limit: int) -> int:
+    label = "memory.swap"
+    if not limit:
+        raise _refused(
+            label, text, "means nothing without memory", "add memory=, the part of the sum that is memory"
+        )
+    if text.strip() == "-1":
+        return _UNLIMITED
+    if text.strip().startswith("-"):
+        raise _refused(label, text, "not a size in bytes", "-1 allows all the swap there is")
+    value = parse_size(text, label)
+    if value < limit:
+        remedy = "it is the sum of memory and swap; equal to memory means no swap"
+        raise _refused(label, text, f"below the memory limit of {limit} bytes", remedy)
+    return value
+
+
+def _write_swap(group: Cgroup, limit: int, total: int, *, optional: bool) -> None:
+    """The sum on v1; on v2, which limits swap alone, what is left of it."""
+    if group.hierarchy is Hierarchy.V2 and total != _UNLIMITED:
+        if limit <= 0:
+            raise _refused(
+                "memory.swap", str(total), "cgroup v2 limits swap alone: memory is needed to know it"
+            )
+        total -= limit
+    _write(group, "memory.swap", total, optional=optional, remedy=_SWAP_REMEDY)
+
+
+def _write(group: Cgroup, label: str, value: int, *, optional: bool = False, remedy: str = "") -> None:
+    """Write bytes; the kernel counts in pages, rounds down and calls its largest number unlimited."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    largest = MAX_BYTES // page * page
+    rounded = largest if value == _UNLIMITED else value // page * page
+    if group.hierarchy is Hierarchy.V1:
+        text, answer = str(value), str(rounded)
+    else:
+        text = "max" if value == _UNLIMITED else str(value)
+        answer = "max" if rounded == largest else str(rounded)
+    group.write(
+        _FILES[group.hierarchy][label], text, limit=label, accept=(answer,), optional=optional, remedy=remedy
+    )
+
+
+_FILES = {version: {row.key: row.files[version] for row in Memory.limits} for version in Hierarchy}

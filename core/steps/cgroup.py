@@ -1,0 +1,338 @@
+"""Steps that make a container's cgroups, write its limits, move it in and take them away."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from gocker.errors import GockerError, HierarchyError, LimitError, errno_name
+from gocker.kernel import cgroupfs
+from gocker.model import Hierarchy
+from gocker.plan import Context, Step
+
+
+class MakeCgroup(Step):
+    """Make the container's own cgroup, and the parents that are missing.
+
+    What lies strictly between `base` and `path` is gocker's to make and, once empty, to remove: a
+    directory that someone else keeps there belongs in `base`.
+    """
+
+    op = "make-cgroup"
+    undoable = True
+
+    path: str  # the container's directory: /sys/fs/cgroup/memory/gocker/ID
+    base: str  # a directory above it that is there and stays: the hierarchy's mount point
+    version: str  # "v1" or "v2"
+
+    def describe(self) -> str:
+        """`mkdir -p PATH`."""
+        return f"mkdir -p {self.path}"
+
+    def execute(self, ctx: Context) -> None:
+        """One mkdir(2) where the parent is there. Raise HierarchyError when `path` exists."""
+        try:
+            cgroupfs.make(self.path, self.base)
+        except FileExistsError as error:
+            _strangers(ctx).add(self.path)
+            raise HierarchyError(
+                "make cgroup",
+                self.path,
+                "EEXIST: another container has it",
+                remedy="choose another id, or remove that container",
+                errno=errno.EEXIST,
+            ) from error
+
+    def undo(self, ctx: Context) -> None:
+        """Kill what is in it and remove it; a cgroup that `execute` found in its way stays."""
+        if self.path not in _strangers(ctx):
+            cgroupfs.remove(self.path, self.base, self.version)
+
+
+def _strangers(ctx: Context) -> set[str]:
+    """Cgroups of others, found where ours should be: the undo of the failed step must spare them."""
+    strangers: set[str] = vars(ctx).setdefault("strangers", set())
+    return strangers
+
+
+class EnableControllers(Step):
+    """v2: hand controllers down from `base` to the parent of `path`, so that `path` has their files.
+
+    Left on afterwards: with the last container the directories go, and in those of others
+    somebody else may have come to rely on it.
+    """
+
+    op = "enable-controllers"
+
+    path: str  # the container's directory
+    base: str  # the topmost directory to enable them in: the mount point
+    controllers: tuple[str, ...]  # ("memory", "pids")
+
+    def describe(self) -> str:
+        """`echo "+memory +pids" > DIR/cgroup.subtree_control` for each directory."""
+        wanted = " ".join(f"+{name}" for name in self.controllers)
+        above = cgroupfs.ancestors(self.path, self.base)
+        names = above[0] if len(above) == 1 else f"{{{','.join(above)}}}"
+        return f'echo "{wanted}" | tee {names}/cgroup.subtree_control'
+
+    def execute(self, ctx: Context) -> None:
+        """Nothing but one read where the parent has them: a child's set is a part of its parent's."""
+        cgroupfs.require_below(self.path, self.base)
+        above = cgroupfs.ancestors(self.path, self.base)
+        if not self._missing(above[-1]):
+            return
+        for directory in above:
+            missing = self._missing(directory)
+            if missing:
+                self._enable(directory, missing)
+
+    def _missing(self, directory: str) -> list[str]:
+        enabled = (cgroupfs.read_file(directory, "cgroup.subtree_control") or "").split()
+        return [name for name in self.controllers if name not in enabled]
+
+    def _enable(self, directory: str, missing: list[str]) -> None:
+        names = " ".join(missing)
+        try:
+            cgroupfs.write_file(directory, "cgroup.subtree_control", " ".join(f"+{name}" for name in missing))
+        except OSError as error:
+            number = error.errno or 0
+            reason, remedy = f"{errno_name(number)}: {os.strerror(number)}", ""
+            if number == errno.EBUSY:
+                reason = "EBUSY: processes run in it, and the kernel allows them only in leaves"
+                remedy = (
+                    "name an empty cgroup with --cgroup-parent, or move those processes to a leaf below it"
+                )
+            elif number in {errno.ENOENT, errno.EINVAL}:
+                offered = cgroupfs.read_file(directory, "cgroup.controllers") or "none"
+                reason = f"{errno_name(number)}: it is given only {offered}"
+                remedy = "enable them in the cgroup above, or with Delegate= where systemd manages it"
+            raise HierarchyError(
+                f"enable controllers {names} in", directory, reason, remedy=remedy, errno=number
+            ) from error
+
+
+class WriteLimit(Step):
+    """Write one limit and read it back: it binds, or the run fails unless best effort was asked for."""
+
+    op = "write-limit"
+    event = "controller.set"
+
+    path: str  # the container's directory
+    file: str  # "memory.max"
+    value: str  # "104857600"
+    limit: str  # label: "memory", "memory.swap"
+    asked: str  # as the user wrote it: "100m"
+    accept: tuple[str, ...] = ()  # other texts that the kernel is documented to answer
+    required: bool = True  # false: `VALUE?`
+    remedy: str = ""
+    verify: str = ""  # the file to read back when it is not `file`
+    optional: bool = False  # nobody asked for it: a kernel without `file` is no failure
+
+    def describe(self) -> str:
+        """`echo VALUE > PATH/FILE`."""
+        return f"echo {self.value} > {self.path}/{self.file}"
+
+    def execute(self, ctx: Context) -> None:
+        """Four system calls: open, write, pread, close. Raise LimitError when it does not bind."""
+        try:
+            answer = self._write()
+        except OSError as error:
+            number = error.errno or 0
+            if self.optional and number == errno.ENOENT:
+                ctx.unbound[self.limit] = f"this kernel has no {self.file}"
+                return
+            reason = f"{errno_name(number)}: {os.strerror(number)} on write of {self.value} to {self.path}/{self.file}"
+            if number == errno.ENOENT:
+                reason = f"this kernel has no {self.file} in {self.path}"
+            if self.required:
+                raise self._error(reason, number) from error
+            held = cgroupfs.read_file(self.path, self.verify or self.file)
+        else:
+            if answer == self.value or answer in self.accept:
+                ctx.effective[self.limit] = (self.asked, answer)
+                return
+            reason = (
+                f"asked {self.value}, the kernel answers {answer or 'nothing'} in {self.verify or self.file}"
+            )
+            if self.required:
+                raise self._error(reason, 0)
+            held = answer
+        ctx.unbound[self.limit] = reason
+        if held is not None:
+            ctx.effective[self.limit] = (self.asked, held)
+
+    def _write(self) -> str:
+        flags = os.O_WRONLY if self.verify else os.O_RDWR
+        fd = os.open(f"{self.path}/{self.file}", flags | os.O_CLOEXEC)
+        try:
+            os.write(fd, self.value.encode())
+            if not self.verify:
+                return os.pread(fd, 4096, 0).decode("utf-8", "replace").strip()
+        finally:
+            os.close(fd)
+        return cgroupfs.read_file(self.path, self.verify) or ""
+
+    def _error(self, reason: str, number: int) -> GockerError:
+        target = f"{self.limit}={self.asked}"
+        return LimitError("set limit", target, reason, remedy=self.remedy, errno=number)
+
+    def audit(self, ctx: Context) -> dict[str, Any]:
+        """Both figures, and why it does not bind when it does not."""
+        _, effective = ctx.effective.get(self.limit, ("", None))
+        fields = {
+            "controller": self.limit.partition(".")[0],
+            "limit": self.limit,
+            "file": f"{self.path}/{self.file}",
+            "asked": self.asked,
+            "written": self.value,
+            "effective": effective,
+        }
+        if self.limit in ctx.unbound:
+            fields["unbound"] = ctx.unbound[self.limit]
+        return fields
+
+
+class InheritFile(Step):
+    """v1 cpuset: fill a file that is born empty from the nearest ancestor that has a value.
+
+    Until cpuset.cpus and cpuset.mems are filled the kernel lets no process in. Source: cpuset(7).
+    """
+
+    op = "inherit-file"
+
+    path: str
+    base: str  # the last ancestor to look at
+    file: str
+
+    def describe(self) -> str:
+        """`cat PARENT/FILE > PATH/FILE`."""
+        return f"cat {self.path.rpartition('/')[0]}/{self.file} > {self.path}/{self.file}"
+
+    def execute(self, ctx: Context) -> None:
+        """Fill `path` and the empty ones above it, from the top down. Raise HierarchyError, OSError."""
+        empty: list[str] = []
+        value = ""
+        for directory in reversed([*cgroupfs.ancestors(self.path, self.base), self.path]):
+            value = cgroupfs.read_file(directory, self.file) or ""
+            if value:
+                break
+            empty.append(directory)
+        if not value:
+            raise HierarchyError(
+                "fill", f"{self.path}/{self.file}", f"no cgroup up to {self.base} has a value"
+            )
+        for directory in reversed(empty):
+            cgroupfs.write_file(directory, self.file, value)
+
+
+class AttachCgroup(Step):
+    """Move the parked first process in, from the launcher.
+
+    On v1 the kernel waits for an RCU grace period before it moves a process that is not the
+    writer: 5 to 10 ms. `OpenCgroup` and `JoinCgroup` together do the same in 10 us.
+    """
+
+    op = "attach-cgroup"
+
+    path: str
+    controller: str
+
+    def describe(self) -> str:
+        """`echo $PID > PATH/cgroup.procs`."""
+        return f"echo $PID > {self.path}/cgroup.procs"
+
+    def execute(self, ctx: Context) -> None:
+        """One write of `ctx.pid`."""
+        try:
+            cgroupfs.write_file(self.path, "cgroup.procs", str(ctx.pid))
+        except OSError as error:
+            raise _attach_error(self.path, error) from error
+
+
+class OpenCgroup(Step):
+    """v1, before the clone: hold the `tasks` file open for `JoinCgroup` in the child.
+
+    The kernel checks the opener's credentials, not the writer's, so it works across a user namespace;
+    and no path is looked up in a mount namespace that was joined.
+    """
+
+    op = "open-cgroup"
+    undoable = True
+
+    path: str
+    controller: str
+
+    def describe(self) -> str:
+        """`exec {fd}> PATH/tasks`."""
+        return f"exec {{fd}}> {self.path}/tasks"
+
+    def execute(self, ctx: Context) -> None:
+        """Leave the fd in `ctx.fds` under `tasks:PATH`; the launcher closes its copy after the clone."""
+        fd = os.open(f"{self.path}/tasks", os.O_WRONLY | os.O_CLOEXEC)
+        ctx.fds[f"tasks:{self.path}"] = fd
+
+    def undo(self, ctx: Context) -> None:
+        """Close it, if it is open."""
+        fd = ctx.fds.pop(f"tasks:{self.path}", -1)
+        if fd >= 0:
+            os.close(fd)
+
+
+class JoinCgroup(Step):
+    """v1, in the child before anything else: move itself in.
+
+    A thread that writes `0` for itself to `tasks` takes none of the locks that a move from outside
+    takes (Linux commit 9a3284fad42f, "cgroup: Optimize single thread migration", 2019). The child has
+    one thread, so all of it moves.
+    """
+
+    op = "join-cgroup"
+
+    path: str
+    controller: str
+
+    def describe(self) -> str:
+        """`echo 0 > PATH/tasks`."""
+        return f"echo 0 > {self.path}/tasks"
+
+    def execute(self, ctx: Context) -> None:
+        """One write and one close."""
+        fd = ctx.fds.pop(f"tasks:{self.path}")
+        try:
+            os.write(fd, b"0")
+        except OSError as error:
+            raise _attach_error(self.path, error) from error
+        finally:
+            os.close(fd)
+
+
+def _attach_error(path: str, error: OSError) -> GockerError:
+    remedy = ""
+    if error.errno == errno.ENOSPC:
+        remedy = "a v1 cpuset takes no process until cpuset.cpus and cpuset.mems are set"
+    return HierarchyError.from_os("attach to cgroup", path, error, remedy=remedy)
+
+
+class RemoveCgroup(Step):
+    """Remove the container's cgroup after its end."""
+
+    op = "remove-cgroup"
+    event = "controller.remove"
+
+    path: str
+    base: str  # as in MakeCgroup
+    controller: str = ""
+    version: str = Hierarchy.V2.value
+
+    def describe(self) -> str:
+        """`rmdir PATH`."""
+        return f"rmdir {self.path}"
+
+    def execute(self, ctx: Context) -> None:
+        """One rmdir(2) for it and one for each parent, as long as nothing is left in it."""
+        cgroupfs.remove(self.path, self.base, self.version)
+
+    def audit(self, ctx: Context) -> dict[str, Any]:
+        """Whose directory went."""
+        return {"controller": self.controller, "path": self.path}
