@@ -1,0 +1,84 @@
+"""The gocker command as a user runs it: a program with arguments, output, an exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+SLOWNESS = float(os.environ.get("GOCKER_TEST_SLOWNESS", "1"))
+"""How much slower than on the host programs run, in an emulated guest: 20."""
+
+
+class Ran(NamedTuple):
+    """What one gocker did. Text is surrogateescape text."""
+
+    code: int
+    out: str
+    err: str
+    report: dict[str, Any]  # only of `Gocker.run`; empty when none was written
+
+
+class Gocker:
+    """Call it with the arguments of the command line."""
+
+    def __init__(self, scratch: str) -> None:
+        self._scratch = scratch
+        self._program = os.path.join(os.path.dirname(sys.executable), "gocker")
+
+    def __call__(
+        self,
+        *args: str | bytes,
+        input: str | None = None,  # noqa: A002 - the name that subprocess.run gives it
+        env: Mapping[str, str] | None = None,
+        timeout: float = 30,
+    ) -> Ran:
+        """Run it to its end. `env` is added to ours; `timeout` is in seconds of this host."""
+        process = self.start(*args, env=env)
+        stdin = None if input is None else os.fsencode(input)
+        try:
+            out, err = process.communicate(stdin, timeout * SLOWNESS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                out, err = process.communicate(timeout=5 * SLOWNESS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                out, err = process.communicate()
+            raise AssertionError(
+                f"gocker {args} took more than {timeout * SLOWNESS} s\n{os.fsdecode(out)}\n{os.fsdecode(err)}"
+            ) from None
+        return Ran(process.returncode, os.fsdecode(out), os.fsdecode(err), {})
+
+    def run(
+        self,
+        *args: str | bytes,
+        input: str | None = None,  # noqa: A002
+        env: Mapping[str, str] | None = None,
+        timeout: float = 30,
+    ) -> Ran:
+        """`gocker run --report FILE ARGS`, with the report."""
+        path = f"{self._scratch}/report.json"
+        ran = self("run", "--report", path, *args, input=input, env=env, timeout=timeout)
+        try:
+            with open(path, encoding="utf-8") as file:
+                report = json.load(file)
+        except FileNotFoundError:
+            return ran
+        os.unlink(path)
+        return ran._replace(report=report)
+
+    def start(self, *args: str | bytes, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start it in a process group of its own, with pipes; the caller waits for it."""
+        return subprocess.Popen(
+            [self._program, *args],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,
+        )
