@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gocker import __version__
+from gocker.paths import data_root
 from gocker.record import Record
 
 _FORMAT = 1
@@ -46,8 +47,8 @@ class Found(Record):
 
 
 def default_directory() -> str:
-    """Where the index lies: GOCKER_ROOT/cache/entry-points."""
-    return os.path.join(os.environ.get("GOCKER_ROOT") or "/var/lib/gocker", "cache", "entry-points")
+    """Where the index lies: GOCKER_ROOT/cache/entry-points; raise UsageError as `data_root` does."""
+    return f"{data_root()}/cache/entry-points"
 
 
 class PluginIndex:
@@ -207,10 +208,12 @@ def _decode(data: Any) -> tuple[Entry, ...] | None:
         if data["format"] != _FORMAT:
             raise ValueError("another format")
         for path, mtime in data["watched"]:
+            if not isinstance(path, str):
+                raise ValueError("not a path")
             if _mtime(path) != mtime:
                 return None
         rows = data["entries"]
-        if not all(len(row) == 6 and set(map(type, row)) == {str} for row in rows):
+        if not all(type(row) is list and len(row) == 6 and set(map(type, row)) == {str} for row in rows):
             raise ValueError("not an entry")
         return tuple([Entry(*row) for row in rows])
     except (KeyError, TypeError) as error:

@@ -99,6 +99,13 @@ class Registry:
             if isinstance(plugin := self._outcome(NAMESPACES, name), NamespaceHandler)
         }
 
+    def standing_controllers(self) -> tuple[str, ...]:
+        """The controllers that a run has although it asks for no limit of theirs: `always`, `defaults`.
+
+        Imports all, to see what they declare; a refused one is not among them.
+        """
+        return tuple(name for name, plugin in self.controllers().items() if plugin.always or plugin.defaults)
+
     def claims(self) -> dict[str, str]:
         """OCI path to the controller that claims it; a path claimed twice is left out. Imports all."""
         return {path: names[0] for path, names in self._claimants().items() if len(names) == 1}
