@@ -209,7 +209,7 @@ def _decode(data: Any) -> tuple[Entry, ...] | None:
             raise ValueError("another format")
         for path, mtime in data["watched"]:
             if not isinstance(path, str):
-                raise ValueError("not a path")
+                raise TypeError("not a path")
             if _mtime(path) != mtime:
                 return None
         rows = data["entries"]
