@@ -208,8 +208,8 @@ def _decode(data: Any) -> tuple[Entry, ...] | None:
         if data["format"] != _FORMAT:
             raise ValueError("another format")
         for path, mtime in data["watched"]:
-            if not isinstance(path, str):
-                raise TypeError("not a path")
+            if type(path) is not str:
+                raise ValueError("not a path")
             if _mtime(path) != mtime:
                 return None
         rows = data["entries"]
