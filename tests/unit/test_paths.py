@@ -1,8 +1,10 @@
 """Where data, state and the audit log lie."""
 
 import os
+from collections.abc import Callable
 
 import pytest
+
 from gocker import paths
 from gocker.errors import UsageError
 
@@ -31,7 +33,9 @@ def test_root_logs_to_var_log() -> None:
         ("GOCKER_AUDIT_LOG", paths.audit_log),
     ],
 )
-def test_each_variable_overrides_its_path(variable: str, resolve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_variable_overrides_its_path(
+    variable: str, resolve: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(variable, "/some where/else//")
     assert resolve() == "/some where/else"
 

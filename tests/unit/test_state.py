@@ -11,11 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from gocker.errors import StateError
 from gocker.model import ID_PATTERN
 from gocker.state import State, is_id, new_id
-from hypothesis import given
-from hypothesis import strategies as st
 
 PLAN = b'{"version":1}' * 500
 
@@ -65,6 +66,21 @@ def in_child(action: Callable[[], object], kill_at: int = 0) -> int:
         code = 0
     finally:
         os._exit(code)
+
+
+def before_call(name: str, then: Callable[[], object], action: Callable[[], object]) -> None:
+    """Run `action`, and `then` just before its first call into the kernel of this name."""
+
+    def watch(_frame: object, event: str, function: object) -> None:
+        if event == "c_call" and getattr(function, "__name__", "") == name:
+            sys.setprofile(None)
+            then()
+
+    sys.setprofile(watch)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
 
 
 def sweep(prepare: Callable[[], object], action: Callable[[], object], check: Callable[[], None]) -> int:
@@ -325,6 +341,42 @@ def test_a_recovery_never_takes_what_is_alive(state: State) -> None:
                 codes.append(status)
     assert codes == [0, 0, 0]
     assert entries(state) == []
+
+
+def test_a_recovery_that_comes_as_the_container_is_released_leaves_its_successor_alone(state: State) -> None:
+    claim = state.create("abc", "", PLAN)
+    successors = []
+
+    def replace() -> None:
+        claim.release()
+        successors.append(state.create("abc", "web", b"successor"))
+
+    before_call("flock", replace, lambda: recover(state))
+    assert Path(f"{state.root}/containers/abc/plan.json").read_bytes() == b"successor"
+    assert os.readlink(f"{state.root}/names/web") == "abc"
+    successors[0].release()
+    assert entries(state) == []
+
+
+def test_a_name_that_is_taken_as_it_is_given_up_stays_with_who_takes_it(state: State) -> None:
+    claim = state.create("abc", "web", PLAN)
+    children = []
+
+    def take() -> None:
+        children.append(os.fork())
+        if children == [0]:
+            code = 1
+            try:
+                state.create("def", "web", PLAN)
+                code = 0
+            finally:
+                os._exit(code)
+        time.sleep(0.05)
+
+    before_call("unlink", take, claim.release)
+    assert os.waitpid(children[0], 0)[1] == 0
+    assert os.readlink(f"{state.root}/names/web") == "def"
+    assert recover(state) == {"def": PLAN}
 
 
 def test_what_others_put_there_is_neither_followed_nor_removed(state: State, tmp_path: Path) -> None:
