@@ -57,8 +57,8 @@ class Place(Record):
             raise HierarchyError(
                 "resolve cgroup",
                 repr(path),
-                f"leads out of {self.mountpoint}",
-                remedy="a path such as /gocker/web, without `..`",
+                f"`..` or NUL could lead out of {self.mountpoint}",
+                remedy="a path such as /gocker/web",
             )
         return "/".join([self.mountpoint.rstrip("/"), *parts]) or "/"
 
@@ -175,7 +175,8 @@ def resolve(mountinfo: str, cgroup: str, controllers: Mapping[str, str]) -> Hier
     """The hierarchies of a process from the texts of its files.
 
     `controllers` maps the mount point of a cgroup2 file system to the text of the
-    cgroup.controllers file there. Raise HierarchyError on a malformed line.
+    cgroup.controllers file there. Raise HierarchyError on a malformed line; of mounts other than
+    cgroup ones only what is needed is looked at.
     """
     return _resolve(_reachable(mountinfo), cgroup, controllers)
 
@@ -215,19 +216,17 @@ def _entry(number: int, line: str) -> MountEntry:
         raise _malformed("mountinfo", number, line, "too few fields")
     if not fields[4].startswith("/"):
         raise _malformed("mountinfo", number, line, f"the mount point {fields[4]!r} is not absolute")
-    try:
-        mount_id, parent_id = int(fields[0]), int(fields[1])
-    except ValueError:
-        raise _malformed("mountinfo", number, line, "the mount ids are not numbers") from None
-    _, _, device, root, mountpoint, options, *_ = fields
+    mount_id, parent_id, device, root, mountpoint, options, *_ = fields
+    if not (_decimal(mount_id) and _decimal(parent_id)):
+        raise _malformed("mountinfo", number, line, "the mount ids are not numbers")
     fstype, source, rest = after
     super_options = rest.split(",")
     if "\\" in line:
         root, mountpoint, fstype, source = map(_unescape, (root, mountpoint, fstype, source))
         super_options = [_unescape(option) for option in super_options]
     return MountEntry(
-        mount_id,
-        parent_id,
+        int(mount_id),
+        int(parent_id),
         device,
         root,
         mountpoint,
@@ -236,6 +235,11 @@ def _entry(number: int, line: str) -> MountEntry:
         source,
         tuple(super_options),
     )
+
+
+def _decimal(text: str) -> bool:
+    # Ids are 32 bits wide; int() itself would take signs, underscores and Arabic digits.
+    return text.isascii() and text.isdigit() and len(text) <= 10
 
 
 def _unescape(field: str) -> str:

@@ -61,7 +61,10 @@ class Record:
         raise AttributeError(f"{type(self).__name__}.{name} is read-only")
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.__dict__ == self.__dict__
+        if type(other) is not type(self):
+            return NotImplemented
+        # By field: functools.cached_property keeps its value in __dict__ too.
+        return all(self.__dict__[name] == other.__dict__[name] for name in type(self).fields)
 
     def __hash__(self) -> int:
         return hash((type(self), *(self.__dict__[name] for name in type(self).fields)))
@@ -76,7 +79,7 @@ class Record:
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed."""
-        return type(self)(**{**self.__dict__, **changes})
+        return type(self)(**{name: self.__dict__[name] for name in type(self).fields} | changes)
 
 
 def _plain(value: Any) -> Any:
