@@ -1,0 +1,473 @@
+"""The test kit for plug-in authors: a cgroup that needs no root, and the contract as tests to inherit.
+
+    from gocker.testing import ControllerContract
+    from gocker_hugetlb import Hugetlb
+
+    class TestHugetlb(ControllerContract):
+        controller = Hugetlb
+        good = {"2MB": "64m"}
+        bad = [{"2MB": "-1"}, {"3MB": "1g"}]
+
+runs every test below with pytest, once on a tree like cgroup v1 and once on one like v2. It needs
+pytest, which gocker itself does not.
+"""
+# ruff: noqa: S101, D102 - tests assert, and their names are sentences
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import pytest
+
+from gocker.api import API_VERSION, CgroupController, Resources
+from gocker.errors import LimitError, errno_name
+from gocker.limits import MAX_BYTES, format_list, parse_limit, parse_list
+from gocker.model import Hierarchy
+
+Answer = Callable[[str], str]
+"""What the kernel shows in a file after this text was written; raise OSError where it refuses."""
+
+PARENT = {"cpuset.cpus": "0-3", "cpuset.mems": "0"}
+"""What the fake's parent cgroup has: four CPUs, one memory node."""
+
+
+def whole_pages(unlimited: str, page: int = 0) -> Answer:
+    """The answer of a byte limit: rounded down to pages, `unlimited` for the kernel's largest number.
+
+    `page` is in bytes, 0 for the machine's own.
+    """
+    page = page or os.sysconf("SC_PAGE_SIZE")
+    largest = MAX_BYTES // page * page
+
+    def answer(text: str) -> str:
+        if text in {"-1", "max"}:
+            return unlimited or str(largest)
+        value = _number(text) // page * page
+        return (unlimited or str(largest)) if value >= largest else str(value)
+
+    return answer
+
+
+def _within(least: int, greatest: int, *words: str) -> Answer:
+    def answer(text: str) -> str:
+        if text not in words and not least <= _number(text) <= greatest:
+            raise OSError(errno.ERANGE, os.strerror(errno.ERANGE))
+        return text
+
+    return answer
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return int(text)
+
+
+def _part_of_parent(file: str) -> Answer:
+    def answer(text: str) -> str:
+        if not parse_list(text, file) <= parse_list(PARENT[file], file):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return text
+
+    return answer
+
+
+def _effective(file: str) -> Answer:
+    def answer(text: str) -> str:
+        mine, above = parse_list(text, file), parse_list(PARENT[file], file)
+        return format_list(mine & above or above)
+
+    return answer
+
+
+ANSWERS: Mapping[Hierarchy, Mapping[str, Answer]] = {
+    Hierarchy.V1: {
+        "memory.limit_in_bytes": whole_pages(""),
+        "memory.memsw.limit_in_bytes": whole_pages(""),
+        "memory.soft_limit_in_bytes": whole_pages(""),
+        "cpuset.cpus": _part_of_parent("cpuset.cpus"),
+        "cpuset.mems": _part_of_parent("cpuset.mems"),
+        "cpu.shares": _within(2, 262144),
+        "pids.max": _within(0, 4194304, "max"),
+    },
+    Hierarchy.V2: {
+        "memory.max": whole_pages("max"),
+        "memory.swap.max": whole_pages("max"),
+        "memory.low": whole_pages("max"),
+        "cpuset.cpus.effective": _effective("cpuset.cpus"),
+        "cpuset.mems.effective": _effective("cpuset.mems"),
+        "cpu.weight": _within(1, 10000),
+        "pids.max": _within(0, 4194304, "max"),
+    },
+}
+"""How Linux 6.x answers in the files of its own controllers; others show what was written."""
+
+
+class FakeCgroup:
+    """`gocker.api.Cgroup` and `CgroupReader` over a directory of plain files; records every call.
+
+    It does at once what gocker does when the plan runs: `write` fails with LimitError where the file
+    is not there, the kernel would refuse the text, or what is read back is neither the text nor in `accept`.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        hierarchy: Hierarchy,
+        files: Mapping[str, str],
+        answers: Mapping[str, Answer] | None = None,
+    ) -> None:
+        """`directory` is made; `files`, name to text, are those that the kernel has in it at birth.
+
+        `answers` adds to ANSWERS, keyed by the file that is read back.
+        """
+        self.path = directory
+        self.calls: list[tuple[str, ...]] = []
+        """("write", file, value, limit), ("inherit", file), ("attach",) and ("rmdir",), in order."""
+        self.effective: dict[str, str] = {}
+        """Limit to what the kernel answered."""
+        self.removed = False
+        self._hierarchy = hierarchy
+        self._answers = {**ANSWERS[hierarchy], **(answers or {})}
+        os.makedirs(directory)
+        for name, text in files.items():
+            self._store(name, text)
+
+    @property
+    def hierarchy(self) -> Hierarchy:
+        """V1 or V2."""
+        return self._hierarchy
+
+    @property
+    def writes(self) -> list[tuple[str, str]]:
+        """(file, value) of each limit, in order."""
+        return [(call[1], call[2]) for call in self.calls if call[0] == "write"]
+
+    def write(
+        self,
+        file: str,
+        value: str,
+        *,
+        limit: str,
+        accept: tuple[str, ...] = (),
+        verify: str = "",
+        optional: bool = False,
+        remedy: str = "",
+    ) -> None:
+        """See `gocker.api.Cgroup.write`."""
+        target = f"{limit}={value}"
+        shown = verify or file
+        if not os.path.exists(f"{self.path}/{file}"):
+            if optional:
+                return
+            raise LimitError(
+                "set limit", target, f"this kernel has no {file}", remedy=remedy, errno=errno.ENOENT
+            )
+        try:
+            answer = self._answers.get(shown, str)(value)
+        except OSError as error:
+            number = error.errno or 0
+            raise LimitError("set limit", target, errno_name(number), remedy=remedy, errno=number) from error
+        self._store(file, value)
+        self._store(shown, answer)
+        self.calls.append(("write", file, value, limit))
+        if answer != value and answer not in accept:
+            raise LimitError(
+                "set limit", target, f"asked {value}, the kernel answers {answer}", remedy=remedy
+            )
+        self.effective[limit] = answer
+
+    def inherit(self, file: str) -> None:
+        """See `gocker.api.Cgroup.inherit`; the parent has what PARENT says."""
+        assert self._hierarchy is Hierarchy.V1, f"inherit {file}: only v1 files are born empty"
+        self.calls.append(("inherit", file))
+        self._store(file, PARENT.get(file, "0"))
+
+    def attach(self) -> None:
+        """See `gocker.api.Cgroup.attach`."""
+        self.calls.append(("attach",))
+
+    def rmdir(self) -> None:
+        """See `gocker.api.Cgroup.rmdir`; the files stay, to be looked at."""
+        self.calls.append(("rmdir",))
+        self.removed = True
+
+    def read(self, file: str) -> str | None:
+        """See `gocker.api.CgroupReader.read`."""
+        try:
+            with open(f"{self.path}/{file}", encoding="utf-8") as stream:
+                return stream.read().strip()
+        except FileNotFoundError:
+            return None
+
+    def _store(self, name: str, text: str) -> None:
+        with open(f"{self.path}/{name}", "w", encoding="utf-8") as stream:
+            stream.write(f"{text}\n" if text else "")
+
+
+GARBAGE = (
+    "",
+    " ",
+    "0",
+    "-1",
+    "-0",
+    "max",
+    "x",
+    "1e3",
+    "1.5",
+    "0x10",
+    "9" * 400,
+    "1\n",
+    "\0",
+    "１",
+    "\udcff",
+    "0-",
+)
+"""Texts that users and programs have typed as a limit."""
+
+
+class ControllerContract:
+    """The contract of `gocker.api.CgroupController` as tests; name the subclass `Test...`."""
+
+    controller: ClassVar[type[CgroupController]]
+    """The class under test."""
+    good: ClassVar[Mapping[str, str]] = {}
+    """`--limit` fields that hold together, one for each key ("" is the bare key)."""
+    bad: ClassVar[Sequence[Mapping[str, str]]] = ()
+    """Fields that must be refused, each a whole request."""
+    files: ClassVar[Mapping[Hierarchy, Mapping[str, str]]] = {}
+    """Name to text of the counters, and of the files to verify by, that the kernel has beside the limits'."""
+    counters: ClassVar[Mapping[Hierarchy, Mapping[str, int]]] = {}
+    """What `stats` makes of `files`."""
+    answers: ClassVar[Mapping[str, Answer]] = {}
+    """What the kernel shows in a file when that is not what was written: `whole_pages` and the like."""
+
+    @pytest.fixture
+    def plugin(self) -> CgroupController:
+        """A fresh instance: the registry makes it without arguments."""
+        return self.controller()
+
+    @pytest.fixture(params=list(Hierarchy), ids=lambda version: version.value)
+    def group(self, request: pytest.FixtureRequest, tmp_path: Any) -> FakeCgroup:
+        """A fake cgroup of each version that the controller is on."""
+        version: Hierarchy = request.param
+        if version not in self.controller.kernel_names:
+            pytest.skip(f"{self.controller.name} names no kernel controller on {version.value}")
+        return self.make_group(f"{tmp_path}/gocker/id", version)
+
+    def make_group(self, directory: str, version: Hierarchy) -> FakeCgroup:
+        """The fake with the limits' files, empty, and those in `files`."""
+        born = {row.files[version]: "" for row in self.controller.limits if version in row.files}
+        born.update(self.files.get(version, {}))
+        return FakeCgroup(directory, version, born, self.answers)
+
+    def resources(self, plugin: CgroupController, version: Hierarchy) -> Resources:
+        """`good` as far as this version has files for it."""
+        there = {row.key for row in plugin.limits if version in row.files}
+        return plugin.parse({key: text for key, text in self.good.items() if _label(plugin, key) in there})
+
+    # --- what it declares
+
+    def test_declares_a_name_and_an_api_version_that_this_gocker_takes(self) -> None:
+        name, version = self.controller.name, self.controller.api_version
+        assert name[:1].isalpha(), f"name {name!r}: [a-z][a-z0-9_]*"
+        assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_"), f"name {name!r}: [a-z][a-z0-9_]*"
+        assert isinstance(version, tuple), f"api_version {version!r}: (major, minor)"
+        assert [type(part) for part in version] == [int, int], f"api_version {version!r}: (major, minor)"
+        major, minor = API_VERSION
+        assert version[0] == major, f"api_version {version}, this gocker has {API_VERSION}"
+        assert version[1] <= minor, f"api_version {version}, this gocker has {API_VERSION}"
+
+    def test_names_a_kernel_controller_on_v1_or_v2(self) -> None:
+        names = self.controller.kernel_names
+        assert names, "kernel_names is empty: it is nowhere"
+        assert all(isinstance(version, Hierarchy) and name for version, name in names.items()), names
+
+    def test_each_limit_has_complete_help(self) -> None:
+        cls = self.controller
+        rows = cls.limits
+        for row in rows:
+            assert row.key == cls.name or row.key.startswith(f"{cls.name}."), (
+                f"key {row.key!r}: {cls.name}[.KEY]"
+            )
+            assert parse_limit(row.example).label == row.key, f"example {row.example!r} is not of {row.key}"
+            assert row.text.endswith("."), f"text of {row.key}: one sentence"
+            assert row.oci.count(".") >= 1, f"oci of {row.key}: a path below linux.resources, or x.NAME.KEY"
+            assert row.files, f"files of {row.key}: on one version at least"
+            assert row.files.keys() <= cls.kernel_names.keys(), f"files of {row.key}: not in kernel_names"
+            for file in row.files.values():
+                assert file, f"files of {row.key}: empty"
+                assert "/" not in file, f"files of {row.key}: {file!r} is not in the cgroup's directory"
+        assert len({row.key for row in rows}) == len(rows), "two limits of one key"
+        assert len({row.oci for row in rows}) == len(rows), "two limits claim one OCI path"
+
+    def test_each_key_of_the_help_is_tried_here(self) -> None:
+        keys = {_key(self.controller, row.key) for row in self.controller.limits}
+        assert self.good.keys() == keys, "`good` needs one value for each key in `limits`"
+
+    # --- parse
+
+    def test_the_examples_of_the_help_parse(self, plugin: CgroupController) -> None:
+        for row in plugin.limits:
+            request = parse_limit(row.example)
+            assert row.oci in plugin.parse({**self.good, request.key: request.value}), (
+                f"{row.example} gives no {row.oci}"
+            )
+
+    def test_the_defaults_parse(self, plugin: CgroupController) -> None:
+        if plugin.defaults:
+            assert plugin.parse(plugin.defaults), "defaults, but no resources"
+
+    def test_no_fields_are_no_resources(self, plugin: CgroupController) -> None:
+        assert plugin.parse({}) == {}
+
+    def test_parse_names_only_paths_that_the_help_claims(self, plugin: CgroupController) -> None:
+        claimed = {row.oci for row in plugin.limits}
+        resources = plugin.parse(self.good)
+        assert len(resources) == len(self.good), "a limit that was asked for is dropped"
+        for path, value in resources.items():
+            assert path in claimed or path.startswith(f"x.{plugin.name}."), f"{path} is claimed by no limit"
+            assert type(value) in {int, str}, f"{path}: {value!r} is neither int nor str"
+
+    def test_bad_values_are_limit_errors_that_name_the_limit(self, plugin: CgroupController) -> None:
+        for fields in self.bad:
+            with pytest.raises(LimitError) as caught:
+                plugin.parse(fields)
+            assert plugin.name in str(caught.value), f"{fields}: the error does not name the limit"
+            assert caught.value.reason, f"{fields}: the error has no reason"
+
+    def test_parse_raises_nothing_but_limit_error(self, plugin: CgroupController) -> None:
+        for key in self.good:
+            for text in GARBAGE:
+                try:
+                    plugin.parse({**self.good, key: text})
+                except LimitError:
+                    continue
+
+    def test_parse_is_pure(self, plugin: CgroupController) -> None:
+        fields = dict(self.good)
+        first = dict(plugin.parse(fields))
+        with _watch() as events:
+            second = dict(plugin.parse(fields))
+        assert first == second, "the same fields give different resources"
+        assert fields == self.good, "parse changes its argument"
+        assert not vars(plugin), "parse keeps state in the plug-in"
+        assert not events, f"parse does I/O: {events}"
+
+    # --- set, apply, remove
+
+    def test_each_limit_asked_for_is_written_and_binds(
+        self, plugin: CgroupController, group: FakeCgroup
+    ) -> None:
+        plugin.set(group, self.resources(plugin, group.hierarchy))
+        there = {row.key for row in plugin.limits if group.hierarchy in row.files}
+        asked = {_label(plugin, key) for key in self.good} & there
+        assert asked <= group.effective.keys(), "a limit that was asked for is not written"
+
+    def test_set_writes_only_files_that_the_help_names(
+        self, plugin: CgroupController, group: FakeCgroup
+    ) -> None:
+        plugin.set(group, self.resources(plugin, group.hierarchy))
+        named = {row.files.get(group.hierarchy) for row in plugin.limits}
+        labels = {row.key for row in plugin.limits}
+        for verb, file, *rest in (call for call in group.calls if len(call) > 1):
+            assert file in named, f"{verb} {file}: no limit's help names it"
+            assert not rest or rest[1] in labels, (
+                f"{verb} {file}: limit={rest[1]} is no limit of {plugin.name}"
+            )
+
+    def test_set_twice_does_the_same_twice(self, plugin: CgroupController, group: FakeCgroup) -> None:
+        resources = self.resources(plugin, group.hierarchy)
+        plugin.set(group, resources)
+        once = list(group.calls)
+        plugin.set(group, resources)
+        assert group.calls == once * 2
+
+    def test_set_without_resources_writes_no_limit(self, plugin: CgroupController, group: FakeCgroup) -> None:
+        plugin.set(group, {})
+        assert not group.writes
+
+    def test_apply_attaches_once_on_v1_and_leaves_v2_to_the_core(
+        self, plugin: CgroupController, group: FakeCgroup
+    ) -> None:
+        plugin.set(group, self.resources(plugin, group.hierarchy))
+        plugin.apply(group)
+        v1 = group.hierarchy is Hierarchy.V1
+        assert group.calls.count(("attach",)) == v1
+        assert not v1 or group.calls[-1] == ("attach",), "limits come before the container does"
+
+    def test_remove_removes_and_can_be_repeated(self, plugin: CgroupController, group: FakeCgroup) -> None:
+        plugin.remove(group)
+        plugin.remove(group)
+        assert group.removed
+
+    # --- stats
+
+    def test_stats_are_whole_numbers(self, plugin: CgroupController, group: FakeCgroup) -> None:
+        stats = plugin.stats(group)
+        for name, value in stats.items():
+            assert name.isidentifier(), f"counter {name!r}: a name such as memory_peak_bytes"
+            assert type(value) is int, f"counter {name}: {value!r} is not an int"
+            assert value >= 0, f"counter {name}: {value}"
+        assert dict(stats) == dict(self.counters.get(group.hierarchy, stats))
+
+    def test_stats_leave_out_what_the_kernel_does_not_have(
+        self, plugin: CgroupController, group: FakeCgroup
+    ) -> None:
+        for name in sorted(os.listdir(group.path)):
+            text = group.read(name) or ""
+            os.unlink(f"{group.path}/{name}")
+            assert all(type(value) is int for value in plugin.stats(group).values()), f"without {name}"
+            with open(f"{group.path}/{name}", "w", encoding="utf-8") as stream:
+                stream.write(text)
+        for name in os.listdir(group.path):
+            os.unlink(f"{group.path}/{name}")
+        assert not plugin.stats(group), "a counter without a file to count from"
+
+    def test_stats_survive_files_that_are_empty_or_strange(
+        self, plugin: CgroupController, group: FakeCgroup
+    ) -> None:
+        for text in ("", "?", "a b c d\n", "8:0 x=\n"):
+            for name in os.listdir(group.path):
+                with open(f"{group.path}/{name}", "w", encoding="utf-8") as stream:
+                    stream.write(text)
+            assert all(type(value) is int for value in plugin.stats(group).values()), f"text {text!r}"
+
+
+def _label(plugin: CgroupController, key: str) -> str:
+    return f"{plugin.name}.{key}" if key else plugin.name
+
+
+def _key(cls: type[CgroupController], label: str) -> str:
+    return label[len(cls.name) + 1 :]
+
+
+_events: list[str] | None = None
+_IO = frozenset({"open", "os", "socket", "subprocess", "shutil", "glob", "ctypes"})
+
+
+def _note(event: str, _: tuple[Any, ...]) -> None:
+    if _events is not None and event.partition(".")[0] in _IO:
+        _events.append(event)
+
+
+@contextmanager
+def _watch() -> Iterator[list[str]]:
+    """The I/O that happens inside, by the names of Python's audit events."""
+    global _events  # noqa: PLW0603 - an audit hook cannot be taken away, only told to be quiet
+    if not _hooked:
+        sys.addaudithook(_note)
+        _hooked.append(True)
+    _events = found = []
+    try:
+        yield found
+    finally:
+        _events = None
+
+
+_hooked: list[bool] = []
