@@ -3,7 +3,9 @@
 import errno
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -165,3 +167,36 @@ def test_a_directory_that_is_moved_away_meanwhile_leads_nowhere_else(tmp_path: P
     with pytest.raises(OSError, match="moved"):
         remove_tree(str(tmp_path), "tree")
     assert sorted(os.listdir(tmp_path / "victim")) == ["a", "keep", "moved"]
+
+
+def before_descent(action: Callable[[], object]) -> Callable[..., None]:
+    """A profile function that does `action` between the look at a directory and its opening."""
+
+    def watch(frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call" and frame.f_code.co_name == "_move":
+            sys.setprofile(None)
+            action()
+
+    return watch
+
+
+def test_a_directory_that_vanishes_before_it_is_opened_is_fine(tmp_path: Path) -> None:
+    (tmp_path / "tree" / "a").mkdir(parents=True)
+    sys.setprofile(before_descent(lambda: [(tmp_path / "tree" / "a").rmdir(), (tmp_path / "tree").rmdir()]))
+    remove_tree(str(tmp_path), "tree")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_link_that_takes_the_place_of_a_directory_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "file").touch()
+    (tmp_path / "tree" / "a").mkdir(parents=True)
+
+    def swap() -> None:
+        (tmp_path / "tree").rename(tmp_path / "old")
+        os.symlink("victim", tmp_path / "tree")
+
+    sys.setprofile(before_descent(swap))
+    with pytest.raises(OSError, match="tree"):
+        remove_tree(str(tmp_path), "tree")
+    assert os.listdir(tmp_path / "victim") == ["file"]
