@@ -1,7 +1,7 @@
 # Sourced by ./try, ./test and .ci/run: Debian packages and virtual environments.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-venv=$tree/.venv
+venv=${GOCKER_VENV:-$tree/.venv}
 export PIP_DISABLE_PIP_VERSION_CHECK=1 DEBIAN_FRONTEND=noninteractive
 
 say() { printf '\n== %s\n' "$*"; }
@@ -31,33 +31,48 @@ find_python() {
 	"$python" -c 'import ensurepip, venv' 2>/dev/null || need python3-venv
 }
 
-# copy_tree DIR: what a build reads, and nothing that an earlier build left behind.
-copy_tree() {
-	mkdir -p "$1"
-	(cd "$tree" && cp -R --parents core plugins setup.py setup.cfg pyproject.toml README.md LICENSE "$1")
-	find "$1" -name __pycache__ -prune -exec rm -rf {} +
+# make_venv: $venv, empty but for what builds gocker; kept when it works.
+make_venv() {
+	"$venv/bin/python" -c 'import pip, setuptools' 2>/dev/null && return
+	rm -rf "$venv"
+	"$python" -m venv "$venv"
+	"$venv/bin/python" -m pip install -q 'setuptools>=70'
+}
+
+# build_wheel DIR: from a copy, since a build directory keeps files that the tree no longer has.
+build_wheel() {
+	local copy
+	copy=$(mktemp -d)
+	(cd "$tree" && cp -R --parents core plugins setup.py setup.cfg pyproject.toml README.md LICENSE "$copy")
+	find "$copy" -name __pycache__ -prune -exec rm -rf {} +
+	"$venv/bin/python" -m pip wheel -q --no-deps --no-build-isolation -w "$1" "$copy"
+	rm -rf "$copy"
 }
 
 # install_gocker EXTRA|'': $GOCKER_WHEEL or else this tree, into $venv; at once when it is there.
 install_gocker() {
-	local extra=${1:+[$1]} stamp build
+	local extra=${1:+[$1]} stamp dist
 	stamp=$(cd "$tree" && { "$python" -V && echo "$python ${GOCKER_WHEEL:-}" &&
 		find core plugins setup.* pyproject.toml README.md LICENSE -type f ! -name '*.pyc' -print0 |
 		sort -z | xargs -0 sha256sum; } | sha256sum)
 	[ "$(cat "$venv/installed$extra" 2>/dev/null)" != "$stamp" ] || return 0
 	say "installing gocker$extra into ${venv#"$tree"/}"
-	"$venv/bin/python" -c 'import pip, setuptools' 2>/dev/null || {
-		rm -rf "$venv"
-		"$python" -m venv "$venv"
-		"$venv/bin/python" -m pip install -q 'setuptools>=70'
-	}
-	if [ "${GOCKER_WHEEL:-}" ]; then
-		"$venv/bin/python" -m pip install -q "$GOCKER_WHEEL$extra"
-	else
-		build=$(mktemp -d)
-		copy_tree "$build"
-		"$venv/bin/python" -m pip install -q --no-build-isolation "$build$extra"
-		rm -rf "$build"
-	fi
+	make_venv
+	dist=$(mktemp -d)
+	if [ "${GOCKER_WHEEL:-}" ]; then cp "$GOCKER_WHEEL" "$dist"; else build_wheel "$dist"; fi
+	"$venv/bin/python" -m pip uninstall -qy gocker 2>/dev/null # of the same version: pip would keep it
+	"$venv/bin/python" -m pip install -q "$(echo "$dist"/*.whl)$extra"
+	rm -rf "$dist"
 	echo "$stamp" | tee "$venv/installed$extra" >"$venv/installed"
+}
+
+# find_newest: sets $newest to the newest Python of this machine beyond $python, or to nothing.
+find_newest() {
+	local candidate version best
+	best=$("$python" -c 'import sys; print(sys.version_info[1])')
+	newest=
+	for candidate in /usr/bin/python3.?? /usr/local/bin/python3.?? "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.*/bin/python3; do
+		version=$("$candidate" -c 'import ensurepip, sys; print(sys.version_info[1])' 2>/dev/null) || continue
+		if [ "$version" -gt "$best" ]; then best=$version newest=$candidate; fi
+	done
 }
