@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, NoReturn
 
 from gocker.errors import StateError
 from gocker.model import ContainerSpec
@@ -35,10 +35,14 @@ class Context:
         self.pid = 0  # of the container's first process, seen from the launcher; 0 before the clone
         self.pidfd = -1
         self.root = -1  # init: O_PATH fd of the new root directory, -1 until it is made
+        self.enter: Callable[[], NoReturn] = _nowhere  # where the child of the clone goes on
         self.fds: dict[str, int] = {}  # named fds that one step opens and a later one uses
         self.effective: dict[str, tuple[str, str]] = {}  # limit label -> (asked, read back)
         self.unbound: dict[str, str] = {}  # best-effort limit label -> why it does not bind
-        self.replies: list[Any] = []  # what the namespaces' and plug-ins' steps report
+
+
+def _nowhere() -> NoReturn:
+    raise StateError("clone", "", "this context only undoes")
 
 
 class Step(Record):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from gocker.api import NamespaceContext, NamespaceHandler
 from gocker.errors import UsageError
 from gocker.model import IdMap
@@ -51,6 +53,6 @@ def _check(kind: str, entries: tuple[IdMap, ...]) -> None:
             raise UsageError(f"map {kind}s", target, f"an id above {_LARGEST}", remedy=remedy)
     for side in ("inside", "outside"):
         ordered = sorted((getattr(entry, side), entry.count) for entry in entries)
-        for (start, count), (following, _) in zip(ordered, ordered[1:], strict=False):
+        for (start, count), (following, _) in pairwise(ordered):
             if start + count > following:
                 raise UsageError(f"map {kind}s", target, f"id {following} {side} is mapped twice", remedy=remedy)

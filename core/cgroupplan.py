@@ -1,0 +1,171 @@
+"""The cgroup part of a plan: which controllers a container is in, where, and with what limits."""
+
+from __future__ import annotations
+
+from gocker.api import CgroupController
+from gocker.errors import HierarchyError, LimitError
+from gocker.hierarchy import Hierarchies, Place
+from gocker.limits import LimitRequest
+from gocker.model import ContainerSpec, Hierarchy
+from gocker.plan import HOST, REMOVE
+from gocker.record import Record
+from gocker.recorder import GroupRecorder, Phases
+from gocker.registry import Registry
+from gocker.rootplan import CgroupRows
+from gocker.steps.cgroup import EnableControllers, MakeCgroup, RemoveCgroup
+
+GOCKER_CGROUP = "gocker"
+"""Every container's cgroup is gocker/ID below the parent that was asked for, or the root."""
+
+
+class Joined(Record):
+    """A controller that the container is in, and what its limits and counters need."""
+
+    plugin: CgroupController
+    place: Place
+    path: str  # host directory
+    requests: dict[str, LimitRequest]  # by label
+    fields: dict[str, str]  # by key: what was asked, and the defaults
+
+
+class CgroupPlan(Record):
+    """The outcome, beside the steps."""
+
+    joined: tuple[Joined, ...]
+    born: str  # cgroup v2 directory of the clone, or ""
+    kill: tuple[tuple[str, str], ...]  # (directory, version), the best one to kill from first
+    rows: CgroupRows  # what the container sees at /sys/fs/cgroup
+    unbound: dict[str, str]  # best-effort limits that nothing here can set, and why
+
+
+def plan_cgroups(
+    spec: ContainerSpec, registry: Registry, hierarchies: Hierarchies, phases: Phases
+) -> CgroupPlan:
+    """Append the cgroup steps to the host, parent and remove phases."""
+    cgroup = "/".join((spec.cgroup_parent.rstrip("/"), GOCKER_CGROUP, spec.id))
+    asked = _by_controller(spec.limits)
+    unbound: dict[str, str] = {}
+    joined: list[Joined] = []
+    for name in sorted({*asked, *registry.standing_controllers()}):
+        plugin = registry.controller(name)
+        requests = asked.get(name, {})
+        place = _place(plugin, hierarchies)
+        if place is None or place.readonly:
+            _absent(plugin, hierarchies, requests, unbound)
+            continue
+        given = {request.key: request.value for request in requests.values()}
+        joined.append(
+            Joined(
+                plugin=plugin,
+                place=place,
+                path=place.directory(cgroup),
+                requests=requests,
+                fields={**plugin.defaults, **given},
+            )
+        )
+    # The cgroup v2 directory comes last, so that roll-back meets it first: its cgroup.kill ends all.
+    joined.sort(key=lambda one: (one.place.version is Hierarchy.V2, one.plugin.name))
+    born = _make(joined, hierarchies, cgroup, phases)
+    for one in joined:
+        recorder = GroupRecorder(
+            one.plugin.name, one.place.version, one.path, one.place.mountpoint, one.requests, phases
+        )
+        resources = one.plugin.parse(one.fields)
+        if one.fields:
+            one.plugin.set(recorder, resources)
+        one.plugin.apply(recorder)
+    for one in reversed(joined):
+        recorder = GroupRecorder(
+            one.plugin.name, one.place.version, one.path, one.place.mountpoint, one.requests, phases
+        )
+        one.plugin.remove(recorder)
+    kill = [(one.path, one.place.version.value) for one in joined if one.place.version is Hierarchy.V1]
+    kill.sort(key=lambda place: "/pids/" not in place[0])  # the pids directory can stop forks first
+    if born:
+        kill.insert(0, (born, Hierarchy.V2.value))
+    rows = _rows(joined, hierarchies.v2 if born else None)
+    return CgroupPlan(joined=tuple(joined), born=born, kill=tuple(kill), rows=rows, unbound=unbound)
+
+
+def _make(joined: list[Joined], hierarchies: Hierarchies, cgroup: str, phases: Phases) -> str:
+    """One directory for each hierarchy; on v2 always one, for cgroup.kill. Return that one or ""."""
+    made: set[str] = set()
+    for one in joined:
+        if one.place.version is Hierarchy.V1 and one.path not in made:
+            made.add(one.path)
+            phases[HOST].append(MakeCgroup(path=one.path, base=one.place.mountpoint, version="v1"))
+    unified = hierarchies.v2
+    if unified is None or unified.readonly:
+        return ""
+    path = unified.directory(cgroup)
+    phases[HOST].append(MakeCgroup(path=path, base=unified.mountpoint, version="v2"))
+    wanted = {
+        one.plugin.kernel_names[Hierarchy.V2] for one in joined if one.place.version is Hierarchy.V2
+    } - {"cgroup"}
+    if wanted:
+        phases[HOST].append(
+            EnableControllers(path=path, base=unified.mountpoint, controllers=tuple(sorted(wanted)))
+        )
+    phases[REMOVE].append(RemoveCgroup(path=path, base=unified.mountpoint, controller="cgroup", version="v2"))
+    return path
+
+
+def _rows(joined: list[Joined], unified: Place | None) -> CgroupRows:
+    """The hierarchies that the container has a directory of its own in, by the names of their mounts here."""
+    rows: dict[str, tuple[str, str, tuple[str, ...]]] = {}
+    for one in joined:
+        place = one.place
+        if place.version is Hierarchy.V1:
+            name = place.mountpoint.rpartition("/")[2]
+            rows[place.mountpoint] = (name, "cgroup", (place.controller, *place.comounted))
+    if unified is not None:
+        rows[unified.mountpoint] = ("unified" if rows else "", "cgroup2", ())
+    return tuple(rows.values())
+
+
+def _by_controller(limits: tuple[LimitRequest, ...]) -> dict[str, dict[str, LimitRequest]]:
+    asked: dict[str, dict[str, LimitRequest]] = {}
+    for request in limits:
+        other = asked.setdefault(request.name, {}).setdefault(request.label, request)
+        if other.value != request.value:
+            raise LimitError(
+                "set limit",
+                request.label,
+                f"asked twice, as {other.value} and as {request.value}",
+                remedy="ask once",
+            )
+    return asked
+
+
+def _place(plugin: CgroupController, hierarchies: Hierarchies) -> Place | None:
+    """Where the kernel has the plug-in's controller, on the version that the plug-in knows it by."""
+    for version in (Hierarchy.V1, Hierarchy.V2):
+        name = plugin.kernel_names.get(version)
+        if name is None:
+            continue
+        place = hierarchies.v2 if name == "cgroup" else hierarchies.find(name)
+        if place is not None and place.version is version:
+            return place
+    return None
+
+
+def _absent(
+    plugin: CgroupController,
+    hierarchies: Hierarchies,
+    requests: dict[str, LimitRequest],
+    unbound: dict[str, str],
+) -> None:
+    """Nothing was asked, or best effort only: go on without. Else say what the host lacks."""
+    names = list(dict.fromkeys(plugin.kernel_names.values()))
+    for request in requests.values():
+        if request.best_effort:
+            unbound[request.label] = f"this host has no {' or '.join(names)} controller that can be written"
+            continue
+        plugin.parse({request.key: request.value})  # a value that is wrong anywhere is said first
+        for name in names:
+            hierarchies.require(name)
+        raise HierarchyError(
+            "set limit",
+            f"{request.label}={request.value}",
+            f"{plugin.name} does not support the cgroup version that carries {names[0]} here",
+        )

@@ -1,0 +1,332 @@
+"""Turns the options of `run` and `plan` into a container spec."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from gocker.errors import UsageError
+from gocker.kernel.caps import docker_capabilities
+from gocker.kernel.rlimit import parse_ulimit
+from gocker.limits import LimitRequest, parse_limit, parse_size
+from gocker.model import ContainerSpec, IdMap, Mount, NamespaceRequest, Rootfs
+from gocker.rootplan import MASKED_PATHS, READONLY_PATHS
+from gocker.state import SHORT_ID, new_id
+
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_LIMIT_FLAGS = (
+    ("memory", "memory"),
+    ("memory_swap", "memory.swap"),
+    ("memory_reservation", "memory.reservation"),
+    ("cpuset_cpus", "cpuset"),
+    ("cpuset_mems", "cpuset.mems"),
+    ("cpu_shares", "cpushare"),
+    ("pids_limit", "pids"),
+)
+_NAMESPACE_FLAGS = (
+    ("uts", "uts"),
+    ("ipc", "ipc"),
+    ("pid", "pid"),
+    ("network", "network"),
+    ("cgroupns", "cgroup"),
+    ("userns", "user"),
+    ("timens", "time"),
+)
+_DEFAULT_IDMAP = "0:100000:65536"
+
+Options = dict[str, Any]
+
+
+def build_spec(options: Options, find_rootfs: Any) -> ContainerSpec:
+    """The spec of `gocker run` with these options; `find_rootfs(image)` gives an image's directory.
+
+    Raise UsageError, LimitError or ImageError.
+    """
+    arguments = tuple(options["arguments"])
+    rootfs, image, arguments = _root(options, arguments, find_rootfs)
+    if options["entrypoint"]:
+        arguments = (options["entrypoint"], *arguments)
+    if not arguments:
+        raise UsageError("run", image, "no command was given", remedy=f"gocker run {image} COMMAND")
+    container = new_id()
+    namespaces = _namespaces(options)
+    modes = {request.kind: request.mode for request in namespaces}
+    uid_map, gid_map = _id_maps(options, private=modes["user"] == "private")
+    privileged: bool = options["privileged"]
+    no_new_privileges, seccomp = _security(options["security_opt"], privileged=privileged)
+    hostname = options["hostname"] or (container[:SHORT_ID] if modes["uts"] == "private" else "")
+    if options["hostname"] and modes["uts"] != "private":
+        raise UsageError("set hostname", options["hostname"], "the UTS namespace is not the container's own")
+    return ContainerSpec(
+        id=container,
+        name=options["name"] or container[:SHORT_ID],
+        argv=arguments,
+        rootfs=rootfs,
+        image=image,
+        hostname=hostname,
+        domainname=options["domainname"],
+        env=_environment(options, hostname),
+        cwd=_absolute("set working directory", options["workdir"] or "/"),
+        user=options["user"],
+        groups=tuple(options["group_add"]),
+        namespaces=namespaces,
+        uid_map=uid_map,
+        gid_map=gid_map,
+        time_offsets=tuple(
+            (clock, options[clock], 0) for clock in ("monotonic", "boottime") if options[clock] is not None
+        ),
+        limits=_limits(options),
+        cgroup_parent=_cgroup_parent(options["cgroup_parent"]),
+        mounts=_mounts(options),
+        shm_size=parse_size(options["shm_size"], "shm-size"),
+        capabilities=docker_capabilities(options["cap_add"], options["cap_drop"], privileged=privileged),
+        no_new_privileges=no_new_privileges,
+        seccomp=seccomp,
+        privileged=privileged,
+        masked_paths=() if privileged else MASKED_PATHS,
+        readonly_paths=() if privileged else READONLY_PATHS,
+        rlimits=tuple(parse_ulimit(text) for text in options["ulimit"]),
+        sysctls=_pairs("set sysctl", options["sysctl"]),
+        oom_score_adj=options["oom_score_adj"],
+        terminal=options["tty"],
+        interactive=options["interactive"],
+        init=options["init"],
+        stop_signal=_signal_name(options["stop_signal"]),
+        timeout=options["timeout"],
+        labels=tuple((name, value) for name, _, value in (text.partition("=") for text in options["label"])),
+    )
+
+
+def _root(
+    options: Options, arguments: tuple[str, ...], find_rootfs: Any
+) -> tuple[Rootfs, str, tuple[str, ...]]:
+    """The root file system, what the user calls it, and the arguments left."""
+    readonly: bool = options["read_only"]
+    if options["rootfs"]:
+        from gocker.images import check_rootfs
+
+        path, _, mode = options["rootfs"].rpartition(":")
+        if mode not in ("rw", "ro"):
+            path, mode = options["rootfs"], "ro"
+        lower = check_rootfs(path)
+        return Rootfs(lower=lower, writable=mode == "rw", readonly=readonly), options["rootfs"], arguments
+    if not arguments:
+        raise UsageError(
+            "run", "", "no image was given", remedy="gocker run base COMMAND, or --rootfs DIR COMMAND"
+        )
+    return Rootfs(lower=find_rootfs(arguments[0]), readonly=readonly), arguments[0], arguments[1:]
+
+
+def _limits(options: Options) -> tuple[LimitRequest, ...]:
+    texts = [f"{label}={options[flag]}" for flag, label in _LIMIT_FLAGS if options[flag] is not None]
+    return tuple(parse_limit(text) for text in (*options["limit"], *texts))
+
+
+def _namespaces(options: Options) -> tuple[NamespaceRequest, ...]:
+    requests = [NamespaceRequest(kind="mount")]
+    for flag, kind in _NAMESPACE_FLAGS:
+        text: str = options[flag]
+        mode, path = text, ""
+        if text.startswith("ns:"):
+            mode, path = "path", text[3:]
+        elif kind == "network" and text == "none":
+            mode = "private"
+        if mode not in ("private", "host", "path") or (mode == "path" and not path.startswith("/")):
+            choices = "none, host or ns:PATH" if kind == "network" else "private, host or ns:PATH"
+            raise UsageError(f"set --{flag}", text, f"not one of {choices}")
+        requests.append(NamespaceRequest(kind=kind, mode=mode, path=path))
+    return tuple(requests)
+
+
+def _id_maps(options: Options, *, private: bool) -> tuple[tuple[IdMap, ...], tuple[IdMap, ...]]:
+    uids = options["uidmap"] or ((_DEFAULT_IDMAP,) if private else ())
+    gids = options["gidmap"] or uids
+    return _id_map("uidmap", uids), _id_map("gidmap", gids)
+
+
+def _id_map(option: str, texts: tuple[str, ...]) -> tuple[IdMap, ...]:
+    maps = []
+    for text in texts:
+        parts = text.split(":")
+        if len(parts) == 2:
+            parts.append("1")
+        if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
+            raise UsageError(
+                f"set --{option}", text, "not INSIDE:OUTSIDE:COUNT", remedy=f"for example {_DEFAULT_IDMAP}"
+            )
+        inside, outside, count = map(int, parts)
+        maps.append(IdMap(inside=inside, outside=outside, count=count))
+    return tuple(maps)
+
+
+def _environment(options: Options, hostname: str) -> tuple[tuple[str, str], ...]:
+    """Docker's few, then files, then -e; nothing of gocker's own that was not named."""
+    env = {"PATH": _PATH}
+    if hostname:
+        env["HOSTNAME"] = hostname
+    if options["tty"]:
+        env["TERM"] = "xterm"
+    lines = [(path, line) for path in options["env_file"] for line in _read_env_file(path)]
+    for origin, line in (*lines, *(("-e", text) for text in options["env"])):
+        name, equals, value = line.partition("=")
+        if not name or "\0" in line:
+            raise UsageError("set environment", f"{origin} {name}", "not NAME or NAME=VALUE")
+        if equals:
+            env[name] = value
+        elif name in os.environ:
+            env[name] = os.environ[name]
+    return tuple(env.items())
+
+
+def _read_env_file(path: str) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read(1 << 20).splitlines()
+    except OSError as error:
+        raise UsageError.from_os("read env file", path, error) from error
+    return [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def _mounts(options: Options) -> tuple[Mount, ...]:
+    return (
+        *(_volume(text) for text in options["volume"]),
+        *(_mount(text) for text in options["mount"]),
+        *(_tmpfs(text) for text in options["tmpfs"]),
+    )
+
+
+def _volume(text: str) -> Mount:
+    source, _, rest = text.partition(":")
+    target, _, options = rest.partition(":")
+    if not target:
+        raise UsageError("mount volume", text, "not SRC:DST[:OPTIONS]", remedy="-v /host/path:/inside:ro")
+    return _bind(text, source, target, tuple(option for option in options.split(",") if option))
+
+
+def _bind(text: str, source: str, target: str, options: tuple[str, ...]) -> Mount:
+    if not source.startswith("/"):
+        raise UsageError(
+            "mount volume", text, f"{source!r} is not an absolute host path", remedy='-v "$PWD":/inside'
+        )
+    known = {
+        "ro",
+        "rw",
+        "private",
+        "rprivate",
+        "slave",
+        "rslave",
+        "shared",
+        "rshared",
+        "nosuid",
+        "nodev",
+        "noexec",
+    }
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        raise UsageError(
+            "mount volume",
+            text,
+            f"unknown option {unknown[0]!r}",
+            remedy=f"known: {', '.join(sorted(known))}",
+        )
+    kept = tuple(option for option in options if option not in ("ro", "rw"))
+    return Mount(
+        kind="bind",
+        target=_absolute("mount volume", target),
+        source=source,
+        readonly="ro" in options,
+        options=kept,
+    )
+
+
+def _mount(text: str) -> Mount:
+    fields = dict.fromkeys(("type", "source", "target"), "")
+    options: list[str] = []
+    aliases = {"src": "source", "dst": "target", "destination": "target"}
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        key = aliases.get(key, key)
+        if key in fields and equals:
+            fields[key] = value
+        elif key in ("ro", "readonly") and value in ("", "true", "1"):
+            options.append("ro")
+        elif key == "bind-propagation":
+            options.append(value)
+        elif key == "tmpfs-size":
+            options.append(f"size={parse_size(value, 'tmpfs-size')}")
+        elif key == "tmpfs-mode":
+            options.append(f"mode={value}")
+        else:
+            raise UsageError(
+                "mount", text, f"unknown field {part!r}", remedy="type=bind,src=/host,dst=/inside,ro"
+            )
+    if fields["type"] == "bind":
+        return _bind(text, fields["source"], fields["target"], tuple(options))
+    if fields["type"] == "tmpfs":
+        return _tmpfs_mount(fields["target"], options)
+    raise UsageError("mount", text, f"type {fields['type']!r} is not bind or tmpfs")
+
+
+def _tmpfs(text: str) -> Mount:
+    target, _, options = text.partition(":")
+    return _tmpfs_mount(target, [option for option in options.split(",") if option])
+
+
+def _tmpfs_mount(target: str, options: list[str]) -> Mount:
+    return Mount(
+        kind="tmpfs",
+        target=_absolute("mount tmpfs", target),
+        readonly="ro" in options,
+        options=tuple(option for option in options if option not in ("ro", "rw")),
+    )
+
+
+def _security(texts: tuple[str, ...], *, privileged: bool) -> tuple[bool, str]:
+    no_new_privileges, seccomp = not privileged, "unconfined" if privileged else "default"
+    for text in texts:
+        name, _, value = text.replace(":", "=", 1).partition("=")
+        if name == "no-new-privileges" and value in ("", "true", "false"):
+            no_new_privileges = value != "false"
+        elif name == "seccomp" and value:
+            seccomp = value if value in ("default", "unconfined") else os.path.abspath(value)
+        else:
+            raise UsageError(
+                "set --security-opt",
+                text,
+                "not known",
+                remedy="no-new-privileges[=BOOL], seccomp=FILE or seccomp=unconfined",
+            )
+    return no_new_privileges, seccomp
+
+
+def _pairs(operation: str, texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise UsageError(operation, text, "not NAME=VALUE")
+        pairs.append((name, value))
+    return tuple(pairs)
+
+
+def _absolute(operation: str, path: str) -> str:
+    if not path.startswith("/") or "\0" in path:
+        raise UsageError(operation, path, "not an absolute path inside the container")
+    return path
+
+
+def _cgroup_parent(path: str) -> str:
+    if ".." in path.split("/") or "\0" in path:
+        raise UsageError("set --cgroup-parent", path, "has a .. in it")
+    return "/" + path.strip("/") if path.strip("/") else ""
+
+
+def _signal_name(text: str) -> str:
+    try:
+        if text.isascii() and text.isdigit():
+            return signal.Signals(int(text)).name
+        name = text.upper()
+        return signal.Signals[name if name.startswith("SIG") else f"SIG{name}"].name
+    except (KeyError, ValueError) as error:
+        raise UsageError("set --stop-signal", text, "no such signal") from error

@@ -1,0 +1,201 @@
+"""The life of one container in the foreground: start, attend, judge, remove."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from resource import struct_rusage
+
+from gocker import paths
+from gocker.audit import AuditLog
+from gocker.errors import GockerError
+from gocker.hierarchy import read_host
+from gocker.kernel.cgroupfs import DirReader, kill_all
+from gocker.kernel.process import pidfd_send_signal
+from gocker.launcher import Launcher
+from gocker.model import ContainerSpec
+from gocker.planner import Planned, build_plan
+from gocker.receipt import Report, judge, make_report
+from gocker.record import Record
+from gocker.registry import Registry
+from gocker.state import Claim, State
+from gocker.stdio import Signals, Streams, Terminal, attend
+
+
+class Outcome(Record):
+    """How a run ended."""
+
+    report: Report
+    error: GockerError | None  # why the program did not run, or why gocker gave up on it
+    warnings: tuple[str, ...]  # best-effort limits that do not bind, and what could not be undone
+
+
+def plan(spec: ContainerSpec, registry: Registry) -> Planned:
+    """The launch plan of `spec` on this host; touches nothing."""
+    directory = os.path.join(paths.data_root(), "containers", spec.id)
+    return build_plan(spec, registry, read_host(), directory)
+
+
+def run(spec: ContainerSpec, planned: Planned, audit: AuditLog) -> Outcome:
+    """Run a plan with gocker's own standard streams and signals; return when nothing of it is left.
+
+    Raise GockerError when not even the record of the start can be made.
+    """
+    audit.prepare()
+    streams = (Terminal if spec.terminal else Streams)(interactive=spec.interactive)
+    try:
+        claim = State().create(spec.id, spec.name, planned.plan.canonical())
+        signals = Signals()
+        try:
+            return _Run(spec, planned, audit, claim, streams, signals).run()
+        finally:
+            signals.close()
+    finally:
+        streams.close()
+
+
+class _Run:
+    """One run, from the claim on its id to the last event."""
+
+    def __init__(
+        self,
+        spec: ContainerSpec,
+        planned: Planned,
+        audit: AuditLog,
+        claim: Claim,
+        streams: Streams | Terminal,
+        signals: Signals,
+    ) -> None:
+        self.spec = spec
+        self.planned = planned
+        self.audit = audit
+        self.claim = claim
+        self.streams = streams
+        self.signals = signals
+        self.digest = planned.plan.digest
+        self.launcher = Launcher(planned.plan, spec)
+        self.timed_out = False
+        self.status: int | None = None
+        self.rusage: struct_rusage | None = None
+
+    def run(self) -> Outcome:
+        started = time.time_ns()
+        self._note_create()
+        error: GockerError | None = None
+        try:
+            self._start_and_attend()
+        except GockerError as failure:
+            error = failure
+        finally:
+            self._kill()  # also when something that is not a GockerError escapes
+        if self.status is not None and error is None:
+            self.streams.finish()
+        report = self._report(started, error)
+        self.launcher.note("container.exit", report=report.to_json())
+        failures = [*self.launcher.remove(), *self.launcher.undo()]
+        if not failures:
+            self.claim.release()
+            self.launcher.note("container.remove")
+        try:
+            self._write_events()
+        except GockerError as failure:
+            if error is None:
+                error = failure
+            else:
+                error.add_note(str(failure))
+        unbound = {**self.planned.cgroups.unbound, **self.launcher.ctx.unbound}
+        warnings = [f"limit {label} does not bind: {why}" for label, why in unbound.items()]
+        return Outcome(report=report, error=error, warnings=(*warnings, *map(str, failures)))
+
+    def _start_and_attend(self) -> None:
+        launcher = self.launcher
+        launcher.start(self.streams.child_fds)
+        launcher.await_program()
+        self.streams.started(launcher.console)
+        launcher.note(
+            "container.start", pid=launcher.ctx.pid, step_us=[ns // 1000 for ns in launcher.step_ns]
+        )
+        self._write_events()  # while the program runs
+        deadline = None if self.spec.timeout is None else time.monotonic() + self.spec.timeout
+        self.timed_out = attend(self.streams, launcher.ctx.pidfd, self.signals, self._forward, deadline)
+
+    def _forward(self, number: int) -> None:
+        try:
+            pidfd_send_signal(self.launcher.ctx.pidfd, number)
+        except ProcessLookupError:
+            return  # it ended meanwhile: attend sees that next
+        self.launcher.note("container.signal", signal=signal.Signals(number).name)
+
+    def _kill(self) -> None:
+        """End every process of the container and take the first one's status."""
+        ctx = self.launcher.ctx
+        if ctx.pidfd < 0:
+            return
+        for directory, version in self.planned.cgroups.kill[:1]:
+            kill_all(directory, version)
+        try:
+            pidfd_send_signal(ctx.pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # it has ended
+        _, self.status, self.rusage = os.wait4(ctx.pid, 0)
+        os.close(ctx.pidfd)
+        ctx.pidfd = -1
+        self.launcher.collect_records()
+        if self.launcher.program_status is not None:
+            self.status = self.launcher.program_status
+
+    def _report(self, started: int, error: GockerError | None) -> Report:
+        """The receipt, from the counters that the cgroups still hold."""
+        finished = time.time_ns()
+        ctx = self.launcher.ctx
+        usage = self._counters()
+        verdict = judge(
+            self.status,
+            usage.get("oom_kills", 0),
+            self.timed_out,
+            error,
+            ctx.effective,
+            usage=usage,
+            timeout=self.spec.timeout,
+        )
+        return make_report(
+            self.spec,
+            self.digest,
+            started_ns=started,
+            finished_ns=finished,
+            verdict=verdict,
+            usage=usage,
+            effective=ctx.effective,
+            unbound={**self.planned.cgroups.unbound, **ctx.unbound},
+        )
+
+    def _counters(self) -> dict[str, int]:
+        """What the controllers' `stats` say; where none counts CPU time, wait4 says it for the first process."""
+        usage: dict[str, int] = {}
+        for joined in self.planned.cgroups.joined:
+            try:
+                usage.update(joined.plugin.stats(DirReader(joined.path, joined.place.version)))
+            except Exception as failure:  # noqa: BLE001 - a plug-in's bug costs its own counters, not the run
+                reason = f"{type(failure).__name__}: {failure}"
+                self.launcher.note("controller.stats", "error", controller=joined.plugin.name, reason=reason)
+        if self.rusage is not None:
+            usage.setdefault("cpu_user_us", round(self.rusage.ru_utime * 1e6))
+            usage.setdefault("cpu_system_us", round(self.rusage.ru_stime * 1e6))
+        return usage
+
+    def _note_create(self) -> None:
+        spec = self.spec
+        self.launcher.note(
+            "container.create",
+            name=spec.name,
+            image=spec.image,
+            command=list(spec.argv),
+            limits={request.label: request.value for request in spec.limits},
+            labels=dict(spec.labels),
+            steps=[f"{phase}: {step.describe()}" for _, phase, step in self.planned.plan.numbered()],
+        )
+
+    def _write_events(self) -> None:
+        events, self.launcher.events = self.launcher.events, []
+        self.audit.write(events, container=self.spec.id, plan=self.digest)

@@ -1,0 +1,103 @@
+"""The container's first process until it becomes the program: parks, runs the init phase, reports.
+
+One SEQPACKET socket joins it to the launcher; a message is one packet:
+
+    launcher                                  init
+       | clone3() ----------------------------->| parked in recv
+       | runs the parent phase                  |
+       | GO, with the fds that init steps need ->|
+       |                                        | runs the init phase
+       |<----------- CONSOLE, with the pty master (only with a terminal)
+       |<------------------- {"ready": [ns, ...]}| just before the last hop
+       |<-------------------- {"failed": {...}} | a step failed; then _exit
+       |<--------- end of file, by close-on-exec| the program runs
+       |<------ records of the stub (kernel/stub)| exec failed, or the life of --init
+
+After the clone nothing is imported and nothing is logged here (SECURITY R7): every module that an
+init step needs is loaded by the launcher before. It ends in execve or `os._exit`.
+"""
+
+from __future__ import annotations
+
+import _socket
+import json
+import os
+import signal
+from fcntl import F_DUPFD_CLOEXEC, fcntl
+from time import perf_counter_ns
+from typing import Any, NoReturn
+
+from gocker.errors import EXIT_GOCKER_FAILED, ExecError, GockerError, errno_name
+from gocker.kernel.process import PR_SET_PDEATHSIG
+from gocker.kernel.stub import STATUS_FD, stub_fd
+from gocker.kernel.syscalls import prctl
+from gocker.plan import Context, Step
+
+GO = b"go"
+_PACKET = 64 << 10
+_FIRST_FREE = 10  # above the fds that init hands to the program: 0, 1, 2 and STATUS_FD
+
+
+def enter(
+    steps: tuple[Step, ...], ctx: Context, channel: _socket.socket, stdio: tuple[int, int, int]
+) -> NoReturn:
+    """Be the first process: run `steps` after GO; the last one execs. `stdio` become 0, 1 and 2."""
+    index = 0
+    try:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        _reset_signals()
+        channel = _settle(ctx, channel, stdio)
+        if channel.recv(_PACKET) != GO:
+            os._exit(EXIT_GOCKER_FAILED)  # the launcher is gone: nobody to tell
+        times: list[int] = []
+        last = len(steps) - 1
+        for index, step in enumerate(steps):
+            if index == last:
+                channel.send(json.dumps({"ready": times}).encode())
+            start = perf_counter_ns()
+            step.execute(ctx)
+            times.append(perf_counter_ns() - start)
+    except BaseException as error:  # noqa: BLE001 - the boundary of the process: all goes to the launcher
+        channel.send(json.dumps({"failed": _failure(index, error)}).encode()[:_PACKET])
+    os._exit(EXIT_GOCKER_FAILED)
+
+
+def _failure(index: int, error: BaseException) -> dict[str, Any]:
+    remedy, number, executing = "", 0, False
+    if isinstance(error, GockerError):
+        reason, remedy, number = error.reason, error.remedy, error.errno
+        executing = isinstance(error, ExecError)
+    elif isinstance(error, OSError):
+        number = error.errno or 0
+        where = f" {error.filename}" if error.filename else ""
+        reason = f"{errno_name(number)}: {error.strerror}{where}"
+    else:
+        reason = f"{type(error).__name__}: {error}"
+    return {"index": index, "reason": reason, "remedy": remedy, "errno": number, "exec": executing}
+
+
+def _settle(ctx: Context, channel: _socket.socket, stdio: tuple[int, int, int]) -> _socket.socket:
+    """Put the fds where the program and the stub expect them; nothing that is still needed lies below."""
+    ctx.fds = {name: _lift(fd) for name, fd in ctx.fds.items()}
+    ctx.fds["stub"] = _lift(stub_fd())
+    high = [_lift(fd) for fd in stdio]
+    moved = _lift(channel.detach())
+    for target, fd in enumerate(high):
+        os.dup2(fd, target)
+    os.dup2(moved, STATUS_FD, inheritable=False)
+    return _socket.socket(fileno=STATUS_FD)
+
+
+def _lift(fd: int) -> int:
+    return fcntl(fd, F_DUPFD_CLOEXEC, _FIRST_FREE) if fd < _FIRST_FREE else fd
+
+
+def _reset_signals() -> None:
+    """Give the program default dispositions and an empty mask, whatever gocker handles or ignores."""
+    for number in _CATCHABLE:
+        if signal.getsignal(number) is not signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+_CATCHABLE = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))

@@ -1,0 +1,185 @@
+"""Runs a launch plan's host, parent and remove phases, and undoes what it did.
+
+`core/init.py` draws the protocol between the launcher and the child.
+"""
+
+from __future__ import annotations
+
+import _socket
+import json
+from time import perf_counter_ns
+from typing import Any
+
+from gocker import init
+from gocker.auditevent import Event
+from gocker.errors import ExecError, GockerError, KernelError, StepError, errno_name
+from gocker.kernel import stub
+from gocker.model import ContainerSpec
+from gocker.plan import Context, Plan, Step
+from gocker.steps.launch import CONSOLE
+
+_PACKET = 64 << 10
+
+
+class Launcher:
+    """One execution of one plan. Use: `start`, `await_program`, (the program runs), `remove`, `undo`."""
+
+    def __init__(self, plan: Plan, spec: ContainerSpec | None) -> None:
+        """`spec` is None where a later gocker only undoes; then every step counts as begun."""
+        self.plan = plan
+        self.ctx = Context(spec)
+        self.events: list[Event] = []  # for the audit log
+        self.step_ns: list[int] = []  # host and parent, then init's own
+        # begun, in order; the last one may be half done
+        self._done: list[Step] = [] if spec else [*plan.host, *plan.parent]
+        self._channel: _socket.socket | None = None
+        self.console = -1  # the pty master, when there is a terminal
+        self.program_status: int | None = None  # wait status of the program below --init
+
+    def start(self, stdio: tuple[int, int, int]) -> None:
+        """Run the host and the parent phase and let the child go; `stdio` are the child's fds.
+
+        Raise StepError; `remove` and `undo` follow all the same.
+        """
+        stub.stub_fd()  # made before the clone, so that the child need not
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+        self._channel = ours
+
+        def enter() -> Any:
+            ours.close()
+            init.enter(self.plan.init, self.ctx, theirs, stdio)
+
+        self.ctx.enter = enter
+        try:
+            for number, step in enumerate((*self.plan.host, *self.plan.parent), 1):
+                self._execute(number, step)
+        finally:
+            theirs.close()
+        ours.send(init.GO)
+
+    def _execute(self, number: int, step: Step) -> None:
+        self._done.append(step)
+        begin = perf_counter_ns()
+        try:
+            step.execute(self.ctx)
+        except (OSError, GockerError) as error:
+            raise self._failed(number, step, _reason(error), _remedy(error), error.errno or 0) from error
+        self.step_ns.append(perf_counter_ns() - begin)
+        if step.event:
+            self.note(step.event, **step.audit(self.ctx))
+
+    def await_program(self) -> None:
+        """Return when the program has been exec'd; raise StepError or ExecError when it was not."""
+        channel = self._channel
+        assert channel is not None  # noqa: S101 - start comes first
+        ready = False
+        while True:
+            packet, control, _, _ = channel.recvmsg(_PACKET, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+            if packet == CONSOLE:
+                self.console = int.from_bytes(control[0][2][:4], "little")
+            elif packet.startswith(b"{"):
+                message = json.loads(packet)
+                if "failed" in message:
+                    self._init_failed(message["failed"])
+                ready = True
+                self.step_ns += message["ready"]
+            elif packet:
+                if self._record(packet):
+                    break
+            elif ready:
+                break
+            else:
+                raise KernelError("start", self.plan.name, "the first process died while it was set up")
+        for step in self.plan.init:
+            if step.event:
+                self.note(step.event, **step.audit(self.ctx))
+
+    def _record(self, packet: bytes) -> bool:
+        """Take a record of the stub; True when it says that the program runs."""
+        record = stub.parse_record(packet)
+        if record.kind == stub.EXEC_FAILED:
+            step = self.plan.init[-1]
+            raise ExecError(
+                "exec",
+                self.plan.name,
+                f"{step.describe()}: {errno_name(record.value)}",
+                errno=record.value,
+            )
+        if record.kind == stub.ENDED:
+            self.program_status = record.value
+        return True
+
+    def _init_failed(self, failure: dict[str, Any]) -> None:
+        index = failure["index"]
+        step = self.plan.init[index]
+        number = len(self.plan.host) + len(self.plan.parent) + index + 1
+        if failure["exec"]:
+            spec = self.ctx.spec
+            name = spec.argv[0] if spec and spec.argv else ""
+            self._failed(number, step, failure["reason"], failure["remedy"], failure["errno"])
+            raise ExecError("exec", name, failure["reason"], remedy=failure["remedy"], errno=failure["errno"])
+        raise self._failed(number, step, failure["reason"], failure["remedy"], failure["errno"])
+
+    def _failed(self, number: int, step: Step, reason: str, remedy: str, errno: int) -> StepError:
+        total = self.plan.total
+        self.note("step.failed", "error", step=number, total=total, describe=step.describe(), reason=reason)
+        return StepError(number, total, step.describe(), reason, remedy=remedy, errno=errno)
+
+    def collect_records(self) -> None:
+        """After the end: take what the --init stub said about the program."""
+        channel = self._channel
+        if channel is None:
+            return
+        channel.setblocking(False)
+        while True:
+            try:
+                packet = channel.recv(_PACKET)
+            except BlockingIOError:
+                return
+            if not packet:
+                return
+            self._record(packet)
+
+    def remove(self) -> list[GockerError]:
+        """Run the remove phase, every step of it; return the errors."""
+        errors: list[GockerError] = []
+        for step in self.plan.remove:
+            self._attempt(step.execute, step, errors)
+            if step.event:
+                self.note(step.event, **step.audit(self.ctx))
+        return errors
+
+    def undo(self) -> list[GockerError]:
+        """Take back, in reverse, every step that was begun; return the errors."""
+        errors: list[GockerError] = []
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+        while self._done:
+            step = self._done.pop()
+            if step.undoable:
+                self._attempt(step.undo, step, errors)
+        return errors
+
+    def _attempt(self, action: Any, step: Step, errors: list[GockerError]) -> None:
+        try:
+            action(self.ctx)
+        except (OSError, GockerError) as error:
+            failed = GockerError("undo", step.describe(), _reason(error), errno=error.errno or 0)
+            errors.append(failed)
+            self.note("undo.failed", "error", describe=step.describe(), reason=failed.reason)
+
+    def note(self, event: str, level: str = "info", /, **fields: Any) -> None:
+        """Put something on the record."""
+        self.events.append(Event.now(event, level, **fields))
+
+
+def _reason(error: OSError | GockerError) -> str:
+    if isinstance(error, GockerError):
+        return error.reason
+    where = f" {error.filename}" if error.filename else ""
+    return f"{errno_name(error.errno or 0)}: {error.strerror or error}{where}"
+
+
+def _remedy(error: OSError | GockerError) -> str:
+    return error.remedy if isinstance(error, GockerError) else ""

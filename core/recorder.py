@@ -1,0 +1,140 @@
+"""What plug-ins are handed while a start is planned: their calls become steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gocker.errors import PluginError
+from gocker.limits import LimitRequest
+from gocker.model import Hierarchy
+from gocker.plan import HOST, INIT, PARENT, REMOVE, Step
+from gocker.steps.cgroup import AttachCgroup, InheritFile, JoinCgroup, OpenCgroup, RemoveCgroup, WriteLimit
+from gocker.steps.launch import WriteKernelFile
+from gocker.steps.namespaces import LinkUp, SetDomainname, SetHostname, Sysctl
+
+Phases = dict[str, list[Step]]
+
+
+class GroupRecorder:
+    """`gocker.api.Cgroup`: one container's directory for one controller."""
+
+    def __init__(
+        self,
+        controller: str,
+        version: Hierarchy,
+        path: str,
+        base: str,
+        requests: Mapping[str, LimitRequest],
+        phases: Phases,
+    ) -> None:
+        """`path` is the directory on the host, `base` its hierarchy's mount point; `requests` by label."""
+        self.controller = controller
+        self.path = path
+        self._version = version
+        self._base = base
+        self._requests = requests
+        self._phases = phases
+
+    @property
+    def hierarchy(self) -> Hierarchy:
+        """The version of the hierarchy."""
+        return self._version
+
+    def write(
+        self,
+        file: str,
+        value: str,
+        *,
+        limit: str,
+        accept: tuple[str, ...] = (),
+        verify: str = "",
+        optional: bool = False,
+        remedy: str = "",
+    ) -> None:
+        """Record a limit that is written and read back; see gocker.api.Cgroup.write."""
+        if "/" in file or file.startswith("."):
+            raise PluginError("plan limit", limit, f"{file} is not a file of the container's own cgroup")
+        request = self._requests.get(limit)
+        self._phases[HOST].append(
+            WriteLimit(
+                path=self.path,
+                file=file,
+                value=value,
+                accept=accept,
+                limit=limit,
+                asked=request.value if request else value,
+                required=not (request and request.best_effort),
+                remedy=remedy,
+                verify=verify,
+                optional=optional,
+            )
+        )
+
+    def inherit(self, file: str) -> None:
+        """Record a fill from the ancestors."""
+        self._phases[HOST].append(InheritFile(path=self.path, base=self._base, file=file))
+
+    def attach(self) -> None:
+        """Record the move of the first process; once for each directory.
+
+        On v1 it moves itself, by a `tasks` file that was opened before the clone: a move from outside
+        waits 5 to 10 ms for the kernel.
+        """
+        where = {"path": self.path, "controller": self.controller}
+        if self._version is Hierarchy.V2:
+            self._once(PARENT, AttachCgroup(**where))
+        else:
+            self._once(HOST, OpenCgroup(**where))
+            self._once(INIT, JoinCgroup(**where))
+
+    def _once(self, phase: str, step: Step) -> None:
+        steps = self._phases[phase]
+        if not any(type(other) is type(step) and vars(other)["path"] == self.path for other in steps):
+            steps.append(step)
+
+    def rmdir(self) -> None:
+        """Record the removal; once for each directory."""
+        step = RemoveCgroup(
+            path=self.path, base=self._base, controller=self.controller, version=self._version.value
+        )
+        self._once(REMOVE, step)
+
+
+class KernelRecorder:
+    """`gocker.api.Kernel` for one phase."""
+
+    def __init__(self, phase: str, phases: Phases) -> None:
+        self._phase = phase
+        self._steps = phases[phase]
+
+    def _inside(self, verb: str) -> None:
+        if self._phase != INIT:
+            raise PluginError("plan namespace", verb, "only `apply` acts inside the namespace")
+
+    def write_file(self, path: str, data: str) -> None:
+        """Record a write on the host side."""
+        if self._phase == INIT:
+            raise PluginError(
+                "plan namespace", f"write {path}", "inside the namespace only sysctl writes files"
+            )
+        self._steps.append(WriteKernelFile(path=path, data=data))
+
+    def sethostname(self, name: str) -> None:
+        """Record sethostname(2)."""
+        self._inside("sethostname")
+        self._steps.append(SetHostname(name=name))
+
+    def setdomainname(self, name: str) -> None:
+        """Record setdomainname(2)."""
+        self._inside("setdomainname")
+        self._steps.append(SetDomainname(name=name))
+
+    def link_up(self, name: str) -> None:
+        """Record an interface set up."""
+        self._inside("link_up")
+        self._steps.append(LinkUp(name=name))
+
+    def sysctl(self, name: str, value: str) -> None:
+        """Record a write below the container's own /proc/sys."""
+        self._inside("sysctl")
+        self._steps.append(Sysctl(name=name, value=value))
