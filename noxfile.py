@@ -1,0 +1,39 @@
+"""The checks of .ci/run one by one, in environments of their own: nox -l lists them."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests-3.11"]
+nox.options.reuse_existing_virtualenvs = True
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, import layers and changelog fragments."""
+    session.install(".[dev]")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports", "--no-cache")
+    session.run("towncrier", "build", "--draft", "--version", "next")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types of the package and of its tests."""
+    session.install(".[dev]")
+    session.run("mypy", "--strict", "-p", "gocker")
+    session.run("mypy", "--strict", "tests")
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def tests(session: nox.Session) -> None:
+    """Pytest with the arguments after `--`; without any, all tiers that run on the host."""
+    session.install(".[test]")
+    session.run("pytest", *(session.posargs or ["tests", "--ignore=tests/guest"]))
+
+
+@nox.session
+def guest(session: nox.Session) -> None:
+    """The guest's tests in one boot."""
+    session.run("tests/guest/run", *session.posargs, external=True)
