@@ -85,10 +85,14 @@ class Memory(CgroupController):
         them oom_kills is the work of a limit above, or of the whole host running out.
         """
         if group.hierarchy is Hierarchy.V1:
+            # Where memory and sum have one limit the sum's counter meets it first, and newer kernels
+            # do not count that (page_counter.track_failcnt): a zero says nothing.
+            hits = counter(group.read("memory.failcnt")) or 0
+            hits += counter(group.read("memory.memsw.failcnt")) or 0
             found = {
                 "memory_peak_bytes": counter(group.read("memory.max_usage_in_bytes")),
                 "oom_kills": counter(group.read("memory.oom_control"), "oom_kill"),
-                "memory_limit_hits": counter(group.read("memory.failcnt")),
+                "memory_limit_hits": hits or None,
             }
         else:
             events = group.read("memory.events")

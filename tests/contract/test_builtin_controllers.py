@@ -37,7 +37,8 @@ class TestMemory(ControllerContract):
         V1: {
             "memory.max_usage_in_bytes": "5242880",
             "memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2",
-            "memory.failcnt": "7",
+            "memory.failcnt": "3",
+            "memory.memsw.failcnt": "4",
         },
         V2: {
             "memory.peak": "5242880",

@@ -1,0 +1,480 @@
+"""The cgroup steps and the built-in controllers against the kernel, on v1, hybrid and v2 hosts alike."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from gocker.api import CgroupController
+from gocker.errors import GockerError, HierarchyError, KernelError, LimitError
+from gocker.kernel import cgroupfs
+from gocker.model import Hierarchy
+from gocker.plan import Context
+from gocker.plugins.blkio import Blkio
+from gocker.plugins.cpuacct import Cpuacct
+from gocker.plugins.cpuset import Cpuset
+from gocker.plugins.cpushare import Cpushare
+from gocker.plugins.memory import Memory
+from gocker.plugins.pids import Pids
+from gocker.steps.cgroup import (
+    AttachCgroup,
+    EnableControllers,
+    InheritFile,
+    JoinCgroup,
+    MakeCgroup,
+    OpenCgroup,
+    RemoveCgroup,
+    WriteLimit,
+)
+from gocker.testing import ANSWERS, FakeCgroup
+
+V1, V2 = Hierarchy.V1, Hierarchy.V2
+PARENT = f"gocker-test-{os.getpid()}"
+
+
+def mounts() -> list[tuple[str, str, list[str]]]:
+    """(type, mount point, controllers) of each cgroup mount."""
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8") as stream:
+        for fields in map(str.split, stream):
+            kind, _, options = fields[fields.index("-") + 1 :]
+            if kind == "cgroup2":
+                found.append(
+                    (kind, fields[4], (cgroupfs.read_file(fields[4], "cgroup.controllers") or "").split())
+                )
+            elif kind == "cgroup":
+                found.append((kind, fields[4], options.split(",")))
+    return found
+
+
+def find(plugin: type[CgroupController]) -> tuple[str, Hierarchy]:
+    """(mount point, version) of the plug-in's kernel controller; skip where it is not mounted."""
+    names = plugin.kernel_names
+    for kind, mountpoint, controllers in mounts():
+        if kind == "cgroup" and names.get(V1) in controllers:
+            return mountpoint, V1
+        if kind == "cgroup2" and (names.get(V2) in controllers or names.get(V2) == "cgroup"):
+            return mountpoint, V2
+    pytest.skip(f"the {plugin.name} controller is not mounted here")
+
+
+class Direct:
+    """`gocker.api.Cgroup` that runs each step at once instead of recording it."""
+
+    def __init__(self, path: str, base: str, version: Hierarchy, controller: str) -> None:
+        self.path, self.base, self.controller = path, base, controller
+        self.ctx = Context(None)
+        self.hierarchy = version
+        self.make = MakeCgroup(path=path, base=base, version=version.value)
+
+    def write(self, file: str, value: str, *, limit: str, **options: Any) -> None:
+        WriteLimit(path=self.path, file=file, value=value, limit=limit, asked=value, **options).execute(
+            self.ctx
+        )
+
+    def inherit(self, file: str) -> None:
+        InheritFile(path=self.path, base=self.base, file=file).execute(self.ctx)
+
+    def attach(self) -> None:
+        AttachCgroup(path=self.path, controller=self.controller).execute(self.ctx)
+
+    def rmdir(self) -> None:
+        RemoveCgroup(path=self.path, base=self.base, controller=self.controller).execute(self.ctx)
+
+    def join(self, pid: int) -> None:
+        """As the core does it, in the parent: on v1 by `attach`, on v2 for every controller at once."""
+        self.ctx.pid = pid
+        self.attach()
+
+    def read(self, file: str) -> str | None:
+        return cgroupfs.read_file(self.path, file)
+
+
+Open = Callable[..., Direct]
+
+
+@pytest.fixture
+def group() -> Iterator[Open]:
+    """Makes a cgroup for a plug-in, ready for limits; takes it away after the test."""
+    made: list[Direct] = []
+
+    def build(plugin: type[CgroupController], name: str = "id") -> Direct:
+        base, version = find(plugin)
+        direct = Direct(f"{base}/{PARENT}/{name}", base, version, plugin.kernel_names[version])
+        made.append(direct)
+        direct.make.execute(direct.ctx)
+        if version is V2 and plugin.kernel_names[V2] != "cgroup":
+            EnableControllers(path=direct.path, base=base, controllers=(plugin.kernel_names[V2],)).execute(
+                direct.ctx
+            )
+        return direct
+
+    yield build
+    for direct in made:
+        direct.make.undo(Context(None))
+        assert not os.path.exists(f"{direct.base}/{PARENT}")
+
+
+def child(program: str, *, wait: bool = True) -> subprocess.Popen[str]:
+    """A python that runs `program` once it is told to go by a line on its stdin."""
+    code = f"import sys, os, signal, time\nprint('up', flush=True)\nsys.stdin.readline()\n{program}"
+    process = subprocess.Popen(
+        [sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    if wait:
+        assert process.stdout.readline() == "up\n"
+    return process
+
+
+def go(process: subprocess.Popen[str]) -> int:
+    """Tell it to go; its exit status, negative for a signal."""
+    process.communicate("\n", timeout=60)
+    return process.returncode
+
+
+def gone(process: subprocess.Popen[str]) -> int:
+    process.communicate(timeout=60)
+    return process.returncode
+
+
+class TestMemory:
+    def test_100m_is_104857600_in_the_kernels_own_file(self, group: Open) -> None:
+        cgroup, plugin = group(Memory), Memory()
+        plugin.set(cgroup, plugin.parse({"": "100m"}))
+        file = "memory.limit_in_bytes" if cgroup.hierarchy is V1 else "memory.max"
+        with open(f"{cgroup.path}/{file}", encoding="utf-8") as stream:
+            assert stream.read() == "104857600\n"
+        assert cgroup.ctx.effective["memory"] == ("104857600", "104857600")
+
+    def test_swap_and_reservation_bind(self, group: Open) -> None:
+        cgroup, plugin = group(Memory), Memory()
+        file = "memory.memsw.limit_in_bytes" if cgroup.hierarchy is V1 else "memory.swap.max"
+        if cgroup.read(file) is None:
+            pytest.skip(f"this kernel has no {file}: it does not account swap")
+        plugin.set(cgroup, plugin.parse({"": "64m", "swap": "128m", "reservation": "32m"}))
+        assert cgroup.read(file) == str((128 if cgroup.hierarchy is V1 else 64) << 20)
+        assert cgroup.ctx.effective["memory.reservation"][1] == str(32 << 20)
+        plugin.set(cgroup, plugin.parse({"": "64m", "swap": "-1"}))
+        unlimited = cgroup.ctx.effective["memory.swap"][1]
+        assert unlimited == "max" or int(unlimited) > 1 << 62
+
+    def test_more_than_the_limit_is_killed_and_counted(self, group: Open) -> None:
+        cgroup, plugin = group(Memory), Memory()
+        plugin.set(cgroup, plugin.parse({"": "24m"}))
+        process = child("x = bytearray(b'x') * (64 << 20)")
+        cgroup.join(process.pid)
+        assert go(process) == -signal.SIGKILL
+        stats = plugin.stats(cgroup)
+        assert stats["oom_kills"] == 1
+        assert stats.get("memory_limit_hits", 1) > 0
+        assert stats.get("memory_ooms", 1) > 0
+        assert stats.get("memory_peak_bytes", 24 << 20) == pytest.approx(24 << 20, rel=0.05)
+
+    def test_a_death_by_signal_is_not_counted_as_out_of_memory(self, group: Open) -> None:
+        cgroup, plugin = group(Memory), Memory()
+        plugin.set(cgroup, plugin.parse({"": "64m"}))
+        process = child("os.kill(os.getpid(), signal.SIGKILL)")
+        cgroup.join(process.pid)
+        assert go(process) == -signal.SIGKILL
+        assert plugin.stats(cgroup)["oom_kills"] == 0
+
+
+class TestCpuset:
+    def test_a_cpu_that_is_there_binds_and_a_process_gets_in(self, group: Open) -> None:
+        cgroup, plugin = group(Cpuset), Cpuset()
+        plugin.set(cgroup, plugin.parse({"": "0", "mems": "0"}))
+        process = child("print(sorted(os.sched_getaffinity(0)))")
+        cgroup.join(process.pid)
+        assert process.communicate("\n", timeout=60)[0] == "[0]\n"
+
+    def test_inheriting_alone_is_enough_for_a_process_to_get_in(self, group: Open) -> None:
+        cgroup = group(Cpuset)
+        if cgroup.hierarchy is V2:
+            pytest.skip("v1 only: a v2 cpuset is never empty")
+        process = child("")
+        with pytest.raises(HierarchyError, match=r"until cpuset\.cpus and cpuset\.mems are set"):
+            cgroup.join(process.pid)
+        Cpuset().set(cgroup, {})
+        cgroup.join(process.pid)
+        assert go(process) == 0
+
+    @pytest.mark.parametrize("text", ["99", "0-99"])
+    def test_a_cpu_that_is_not_there_fails_clearly(self, group: Open, text: str) -> None:
+        cgroup, plugin = group(Cpuset), Cpuset()
+        with pytest.raises(
+            LimitError, match=f"set limit cpuset={text}: .*CPUs in /sys/devices/system/cpu/online"
+        ):
+            plugin.set(cgroup, plugin.parse({"": text}))
+
+    def test_a_node_that_is_not_there_fails_clearly(self, group: Open) -> None:
+        cgroup, plugin = group(Cpuset), Cpuset()
+        with pytest.raises(LimitError, match=r"set limit cpuset\.mems=63: .*has_memory"):
+            plugin.set(cgroup, plugin.parse({"mems": "63"}))
+
+
+class TestCpushare:
+    @pytest.mark.parametrize("shares", ["2", "512", "1024", "262144"])
+    def test_binds(self, group: Open, shares: str) -> None:
+        cgroup, plugin = group(Cpushare), Cpushare()
+        plugin.set(cgroup, plugin.parse({"": shares}))
+        weight = {"2": "1", "512": "59", "1024": "100", "262144": "10000"}[shares]
+        assert cgroup.ctx.effective["cpushare"][1] == (shares if cgroup.hierarchy is V1 else weight)
+
+
+class TestPids:
+    def test_one_too_many_is_refused_and_counted(self, group: Open) -> None:
+        cgroup, plugin = group(Pids), Pids()
+        plugin.set(cgroup, plugin.parse({"": "1"}))
+        process = child("try:\n    os.fork()\nexcept BlockingIOError:\n    sys.exit(7)")
+        cgroup.join(process.pid)
+        assert go(process) == 7
+        stats = plugin.stats(cgroup)
+        assert stats["pids_refused"] == 1
+        assert stats.get("pids_peak", 1) == 1
+
+    def test_unlimited_binds(self, group: Open) -> None:
+        cgroup, plugin = group(Pids), Pids()
+        plugin.set(cgroup, plugin.parse({"": "max"}))
+        assert cgroup.ctx.effective["pids"][1] == "max"
+
+
+class TestCounters:
+    def test_cpu_time_of_a_busy_program_is_counted(self, group: Open) -> None:
+        cgroup, plugin = group(Cpuacct), Cpuacct()
+        process = child("end = time.process_time() + 0.2\nwhile time.process_time() < end: pass")
+        cgroup.join(process.pid)
+        assert go(process) == 0
+        stats = plugin.stats(cgroup)
+        assert 200_000 <= stats["cpu_user_us"] + stats["cpu_system_us"] < 5_000_000
+
+    def test_io_counters_are_there(self, group: Open) -> None:
+        cgroup = group(Blkio)
+        stats = Blkio().stats(cgroup)
+        if not stats:
+            pytest.skip("this kernel has no blkio.throttle.io_service_bytes_recursive or io.stat")
+        assert stats == {"io_read_bytes": 0, "io_write_bytes": 0}
+
+    @pytest.mark.parametrize(
+        "plugin", [Memory, Cpuset, Cpushare, Pids, Cpuacct, Blkio], ids=lambda cls: cls.name
+    )
+    def test_stats_of_an_idle_cgroup_are_numbers(self, group: Open, plugin: type[CgroupController]) -> None:
+        assert all(type(value) is int for value in plugin().stats(group(plugin)).values())
+
+
+class TestMakeAndUndo:
+    def test_undo_kills_what_runs_in_it_and_removes_it(self, group: Open) -> None:
+        cgroup = group(Memory)
+        process = child("time.sleep(600)")
+        cgroup.join(process.pid)
+        assert cgroupfs.processes(cgroup.path) == [process.pid]
+        cgroup.make.undo(Context(None))  # the child is dead but not reaped: a zombie is no obstacle
+        assert not os.path.exists(cgroup.path)
+        assert gone(process) == -signal.SIGKILL
+
+    def test_undo_kills_and_removes_what_was_made_below(self, group: Open) -> None:
+        cgroup = group(Memory)
+        os.makedirs(f"{cgroup.path}/a/b")
+        os.mkdir(f"{cgroup.path}/c")
+        processes = [child("time.sleep(600)") for _ in range(3)]
+        for process, place in zip(processes, ("a", "a/b", "c"), strict=True):
+            cgroupfs.write_file(f"{cgroup.path}/{place}", "cgroup.procs", str(process.pid))
+        cgroup.make.undo(Context(None))
+        assert not os.path.exists(cgroup.path)
+        assert [gone(process) for process in processes] == [-signal.SIGKILL] * 3
+
+    def test_a_fork_bomb_does_not_outrun_the_undo(self, group: Open) -> None:
+        cgroup, plugin = group(Pids), Pids()
+        plugin.set(cgroup, plugin.parse({"": "40"}))
+        process = child("while True:\n    try:\n        os.fork()\n    except OSError:\n        pass")
+        assert process.stdin is not None
+        cgroup.join(process.pid)
+        process.stdin.write("\n")
+        process.stdin.flush()
+        deadline = time.monotonic() + 30
+        while len(cgroupfs.processes(cgroup.path)) < 20:
+            assert time.monotonic() < deadline, "the bomb does not go off"
+            time.sleep(0.01)
+        cgroup.make.undo(Context(None))
+        assert not os.path.exists(cgroup.path)
+        assert gone(process) == -signal.SIGKILL
+
+    def test_the_same_id_twice_is_refused_and_the_first_survives(self, group: Open) -> None:
+        first = group(Memory)
+        ctx = Context(None)
+        with pytest.raises(HierarchyError, match="EEXIST"):
+            first.make.execute(ctx)
+        first.make.undo(ctx)
+        assert os.path.isdir(first.path)
+
+    def test_containers_that_come_and_go_share_the_parent(self) -> None:
+        base, version = find(Memory)
+        errors: list[BaseException] = []
+
+        def churn(name: str) -> None:
+            step = MakeCgroup(path=f"{base}/{PARENT}/{name}", base=base, version=version.value)
+            try:
+                for _ in range(40):
+                    step.execute(Context(None))
+                    step.undo(Context(None))
+            except (OSError, GockerError) as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=churn, args=(str(number),)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not errors
+        assert not os.path.exists(f"{base}/{PARENT}")
+
+    def test_remove_has_an_event_and_can_be_repeated(self, group: Open) -> None:
+        cgroup = group(Pids)
+        step = RemoveCgroup(path=cgroup.path, base=cgroup.base, controller="pids")
+        step.execute(cgroup.ctx)
+        step.execute(cgroup.ctx)
+        assert (step.event, step.audit(cgroup.ctx)["controller"]) == ("controller.remove", "pids")
+        assert not os.path.exists(f"{cgroup.base}/{PARENT}")
+
+    def test_what_cannot_die_is_reported(self, group: Open) -> None:
+        """A frozen process on v1 takes SIGKILL only when it is thawed; on v2 cgroup.kill reaches it."""
+        cgroup = group(Pids)
+        if cgroup.hierarchy is V2:
+            pytest.skip("v1 only: cgroup.kill kills frozen processes too")
+        freezer = f"{os.path.dirname(cgroup.base)}/freezer"
+        if not os.path.exists(f"{freezer}/cgroup.procs"):
+            pytest.skip("the v1 freezer is not mounted here")
+        frozen = MakeCgroup(path=f"{freezer}/{PARENT}/id", base=freezer, version="v1")
+        process = child("")
+        cgroup.join(process.pid)
+        frozen.execute(Context(None))
+        try:
+            cgroupfs.write_file(frozen.path, "cgroup.procs", str(process.pid))
+            cgroupfs.write_file(frozen.path, "freezer.state", "FROZEN")
+            with pytest.raises(KernelError, match=f"1 processes outlive SIGKILL: {process.pid}"):
+                cgroupfs.kill_all(cgroup.path, "v1", 0.1)
+            cgroupfs.write_file(frozen.path, "freezer.state", "THAWED")
+        finally:
+            frozen.undo(Context(None))
+        assert gone(process) == -signal.SIGKILL
+
+
+class TestJoin:
+    def test_the_child_moves_itself_in_by_the_fd_that_the_launcher_opened(self, group: Open) -> None:
+        cgroup = group(Memory)
+        if cgroup.hierarchy is V2:
+            pytest.skip("v1 only: on v2 the child is born in its cgroup")
+        OpenCgroup(path=cgroup.path, controller="memory").execute(cgroup.ctx)
+        parked, release = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                JoinCgroup(path=cgroup.path, controller="memory").execute(cgroup.ctx)
+                os.read(parked, 1)
+            finally:
+                os._exit(0)
+        try:
+            deadline = time.monotonic() + 10
+            while cgroupfs.processes(cgroup.path) != [pid]:
+                assert time.monotonic() < deadline, "the child never got in"
+                time.sleep(0.001)
+        finally:
+            os.write(release, b"x")
+            os.waitpid(pid, 0)
+            os.close(parked)
+            os.close(release)
+            OpenCgroup(path=cgroup.path, controller="memory").undo(cgroup.ctx)
+
+
+class TestEnableControllers:
+    def cgroup2(self) -> tuple[str, str]:
+        """(mount point, one controller that can be enabled)."""
+        for kind, mountpoint, controllers in mounts():
+            if kind == "cgroup2" and controllers:
+                return mountpoint, controllers[-1]
+        pytest.skip("no cgroup2 with a controller is mounted here")
+
+    def test_the_files_appear_in_the_containers_directory(self) -> None:
+        base, controller = self.cgroup2()
+        ctx, path = Context(None), f"{base}/{PARENT}/id"
+        make = MakeCgroup(path=path, base=base, version="v2")
+        make.execute(ctx)
+        try:
+            for _ in range(2):
+                EnableControllers(path=path, base=base, controllers=(controller,)).execute(ctx)
+            assert any(name.startswith(f"{controller}.") for name in os.listdir(path))
+        finally:
+            make.undo(ctx)
+
+    def test_processes_on_the_way_are_an_error_with_a_remedy(self) -> None:
+        base, controller = self.cgroup2()
+        ctx, path = Context(None), f"{base}/{PARENT}/full/id"
+        make = MakeCgroup(path=path, base=base, version="v2")
+        make.execute(ctx)
+        process = child("")
+        try:
+            cgroupfs.write_file(os.path.dirname(path), "cgroup.procs", str(process.pid))
+            with pytest.raises(HierarchyError, match=r"EBUSY: processes run in it.*--cgroup-parent"):
+                EnableControllers(path=path, base=base, controllers=(controller,)).execute(ctx)
+        finally:
+            go(process)
+            make.undo(ctx)
+
+    def test_a_controller_that_is_not_there_is_an_error_that_lists_those_that_are(self) -> None:
+        base, controller = self.cgroup2()
+        ctx, path = Context(None), f"{base}/{PARENT}/id"
+        make = MakeCgroup(path=path, base=base, version="v2")
+        make.execute(ctx)
+        try:
+            with pytest.raises(HierarchyError, match=f"nosuch .*is given only .*{controller}"):
+                EnableControllers(path=path, base=base, controllers=("nosuch",)).execute(ctx)
+        finally:
+            make.undo(ctx)
+
+
+PROBES = {
+    "memory.limit_in_bytes": ("8388609", "-1", "9223372036854775807", "x"),
+    "memory.soft_limit_in_bytes": ("8388609", "-1"),
+    "memory.max": ("8388609", "max", "9223372036854775807", "x"),
+    "memory.low": ("8388609", "max"),
+    "memory.swap.max": ("8388609", "max"),
+    "pids.max": ("64", "max", "0", "4194304", "x"),
+    "cpu.shares": ("2", "1024", "262144"),
+    "cpu.weight": ("1", "59", "10000", "10001", "x"),
+}
+
+
+@pytest.mark.parametrize("plugin", [Memory, Pids, Cpushare], ids=lambda cls: cls.name)
+def test_the_fake_answers_as_the_kernel_does(
+    group: Open, plugin: type[CgroupController], tmp_path: os.PathLike[str]
+) -> None:
+    cgroup = group(plugin)
+    tried = 0
+    for row in plugin.limits:
+        file = row.files[cgroup.hierarchy]
+        if cgroup.read(file) is None:
+            continue
+        for number, text in enumerate(PROBES.get(file, ())):
+            fake = FakeCgroup(f"{os.fspath(tmp_path)}/{file}-{number}", cgroup.hierarchy, {file: ""})
+            assert file in ANSWERS[cgroup.hierarchy]
+            assert _outcome(fake, file, text) == _outcome(cgroup, file, text), f"{text} in {file}"
+            tried += 1
+    assert tried
+
+
+def _outcome(cgroup: FakeCgroup | Direct, file: str, text: str) -> str:
+    try:
+        cgroup.write(file, text, limit="probe", accept=(), verify="", optional=False)
+    except LimitError as error:
+        if error.errno:
+            return errno.errorcode[error.errno]
+    return cgroup.read(file) or ""
