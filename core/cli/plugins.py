@@ -118,7 +118,7 @@ def _table(rows: list[dict[str, Any]]) -> Iterator[str]:
                 yield f"    {_plain(limit['example']):<{example}}  {first:<{v1}}  {second}"
         yield ""
     refusals = sum(row["status"] == REFUSED for row in rows)
-    yield f"{len(rows)} plug-ins, {refusals} refused"
+    yield f"{len(rows)} plug-in{'' if len(rows) == 1 else 's'}, {refusals} refused"
 
 
 def _owner(row: dict[str, Any]) -> str:
