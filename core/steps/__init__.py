@@ -1,0 +1,1 @@
+"""The steps of a launch plan, one noun a module."""

@@ -1,0 +1,48 @@
+"""The container's terminal: a pty of its own devpts, at /dev/console inside."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+
+from gocker.errors import KernelError
+from gocker.kernel import mount
+from gocker.kernel.inroot import SAME_MOUNT, make_file_entry, openat2
+from gocker.plan import Context, Step
+from gocker.steps.devices import DEV
+
+PTS = "/dev/pts"
+CONSOLE, PTMX = "console", "ptmx"  # keys of ctx.fds
+# asm-generic/ioctls.h; the same on x86-64 and arm64.
+_TIOCSPTLCK = 0x40045431
+_TIOCGPTPEER = 0x5441
+_UNLOCKED = struct.pack("=i", 0)
+
+
+class OpenConsole(Step):
+    """Make a pty pair; the slave becomes /dev/console, both wait in `ctx.fds`: "console" and "ptmx"."""
+
+    op = "open-console"
+
+    def describe(self) -> str:
+        """`open /dev/pts/ptmx && mount --bind /dev/pts/0 /dev/console`."""
+        return "open /dev/pts/ptmx && mount --bind /dev/pts/0 /dev/console"
+
+    def execute(self, ctx: Context) -> None:
+        """The slave is had from the master, never by a name that the image could have planted."""
+        master = openat2(ctx.fds[PTS], "ptmx", os.O_RDWR | os.O_NOCTTY, SAME_MOUNT)
+        ctx.fds[PTMX] = master
+        if mount.file_system_magic(master) != mount.DEVPTS_MAGIC:
+            raise KernelError("open console", "/dev/pts/ptmx", "it is not on a devpts", errno=errno.EXDEV)
+        fcntl.ioctl(master, _TIOCSPTLCK, _UNLOCKED)
+        slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        ctx.fds[CONSOLE] = slave
+        if mount.file_system_magic(slave) != mount.DEVPTS_MAGIC:
+            raise KernelError("open console", "its slave", "it is not on a devpts", errno=errno.EXDEV)
+        bound = mount.clone_tree(slave)
+        target = make_file_entry(ctx.fds[DEV], "console", 0o600)
+        mount.attach(bound, target)
+        os.close(target)
+        os.close(bound)

@@ -1,0 +1,170 @@
+"""The root file system itself: cut off from the host, made of layers or bound, pivoted into."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from gocker.errors import GockerError, ImageError
+from gocker.kernel import mount
+from gocker.plan import Context, Step
+
+_LAYER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_UMASK_INSIDE = 0o022  # what docker and the OCI runtimes start programs with
+# No redirects are followed and no metadata-only copies believed, whatever attributes a lower layer
+# carries; a mount whose layers come and go has no use for xino and index.
+_OVERLAY_OPTIONS = ("redirect_dir=nofollow", "metacopy=off", "index=off", "xino=off")
+
+
+class Propagation(Step):
+    """Make every mount private: none that is made here shows on the host, and none of the host's here.
+
+    More than MS_SLAVE, which would let mounts of the host in until the root has been pivoted; the
+    parent of the new root is private with all the others, as pivot_root(2) wants it.
+    """
+
+    op = "propagation"
+
+    def describe(self) -> str:
+        """`mount --make-rprivate /`."""
+        return "mount --make-rprivate /"
+
+    def execute(self, ctx: Context) -> None:
+        """Also clear the umask until PivotRoot: what the steps make has the mode that they say."""
+        os.umask(0)
+        mount.set_propagation(b"/", mount.MS_PRIVATE | mount.MS_REC)
+
+
+class OverlayRoot(Step):
+    """Mount an overlay whose lower layers are never written and whose upper layer is the container's."""
+
+    op = "overlay-root"
+
+    lower: tuple[str, ...]  # host directories, the topmost first
+    upper: str
+    work: str  # an empty directory on upper's file system
+    at: str  # an empty host directory
+    volatile: bool = True  # do not sync upper at the end: a crash of the host may cost its content
+
+    def describe(self) -> str:
+        """`mount -t overlay -o lowerdir=LOWER,upperdir=UPPER,workdir=WORK overlay AT`."""
+        volatile = ",volatile" if self.volatile else ""
+        layers = f"lowerdir={':'.join(self.lower)},upperdir={self.upper},workdir={self.work}"
+        return f"mount -t overlay -o {layers}{volatile} overlay {self.at}"
+
+    def execute(self, ctx: Context) -> None:
+        """Set `ctx.root`. The layers are named by fd: no comma or colon in a path can be misread."""
+        fds: list[int] = []
+        try:
+            fds += [_open_layer(path) for path in (*self.lower, self.upper, self.work)]
+            *lower, upper, work = (f"/proc/self/fd/{fd}" for fd in fds)
+            _copy_attributes(fds[0], upper, fds[-2])
+            options = (
+                f"lowerdir={':'.join(lower)}",
+                f"upperdir={upper}",
+                f"workdir={work}",
+                *_OVERLAY_OPTIONS,
+                *(("volatile",) if self.volatile else ()),
+            )
+            try:
+                root = mount.new_mount("overlay", options)
+            except (OSError, GockerError) as error:
+                raise self._explained(error, fds[-2]) from error
+        finally:
+            for fd in fds:
+                os.close(fd)
+        mount.attach_at(root, os.fsencode(self.at))
+        ctx.root = root
+
+    def _explained(self, error: OSError | GockerError, upper: int) -> GockerError:
+        number = error.errno or 0
+        remedy = _OVERLAY_REMEDIES.get(number, "")
+        if number == errno.EINVAL and mount.file_system_magic(upper) == mount.OVERLAY_MAGIC:
+            remedy = "an overlay cannot be the upper layer of another: set GOCKER_ROOT to a directory on ext4, xfs or tmpfs"
+        if isinstance(error, GockerError):
+            return GockerError("mount overlay", self.upper, error.reason, remedy=remedy, errno=number)
+        return GockerError.from_os("mount overlay", self.upper, error, remedy=remedy)
+
+
+_OVERLAY_REMEDIES = {
+    errno.EINVAL: "GOCKER_ROOT must lie on a file system with xattrs and whiteouts, such as ext4, xfs or tmpfs",
+    errno.ENODEV: "this kernel has no overlay: modprobe overlay, or use --rootfs DIR:rw",
+    errno.ENOSPC: "the file system of GOCKER_ROOT is full",
+    errno.EROFS: "the file system of GOCKER_ROOT is read-only",
+    errno.ELOOP: "the layers contain one another: keep the root file system out of GOCKER_ROOT/containers",
+}
+
+
+class BindRoot(Step):
+    """Make a host directory the root, written through."""
+
+    op = "bind-root"
+
+    path: str  # host directory
+    at: str  # an empty host directory
+
+    def describe(self) -> str:
+        """`mount --bind PATH AT`."""
+        return f"mount --bind {self.path} {self.at}"
+
+    def execute(self, ctx: Context) -> None:
+        """Set `ctx.root`; mounts below the directory are left out."""
+        try:
+            root = mount.clone_tree(mount.AT_FDCWD, os.fsencode(self.path))
+        except OSError as error:
+            raise ImageError.from_os("open root file system", self.path, error) from error
+        mount.set_attributes(root, 0, propagation=mount.MS_PRIVATE)
+        mount.attach_at(root, os.fsencode(self.at))
+        ctx.root = root
+
+
+class RemountRootReadonly(Step):
+    """Make the root read-only (`--read-only`); what is mounted below it keeps its own mode."""
+
+    op = "root-readonly"
+
+    def describe(self) -> str:
+        """`mount -o remount,bind,ro /`."""
+        return "mount -o remount,bind,ro /"
+
+    def execute(self, ctx: Context) -> None:
+        """After every mount point has been made."""
+        mount.set_attributes(ctx.root, mount.MOUNT_ATTR_RDONLY)
+
+
+class PivotRoot(Step):
+    """Make the new root this process's root and let the old one go, with every mount of the host."""
+
+    op = "pivot-root"
+
+    def describe(self) -> str:
+        """`pivot_root . . && umount -l .`."""
+        return "pivot_root . . && umount -l ."
+
+    def execute(self, ctx: Context) -> None:
+        """Also close the fds that the file-system steps kept, and set the umask of programs."""
+        os.fchdir(ctx.root)
+        mount.pivot_root_here()
+        mount.detach_here()
+        os.chdir("/")
+        os.umask(_UMASK_INSIDE)
+        os.close(ctx.root)
+        ctx.root = -1
+        for name in [name for name in ctx.fds if name.startswith("/")]:
+            os.close(ctx.fds.pop(name))
+
+
+def _open_layer(path: str) -> int:
+    try:
+        return os.open(path, _LAYER)
+    except OSError as error:
+        raise ImageError.from_os("open layer", path, error) from error
+
+
+def _copy_attributes(lower: int, upper: str, upper_fd: int) -> None:
+    """The root directory inside is upper's: give it the mode and the owner that the image's has."""
+    want, have = os.fstat(lower), os.fstat(upper_fd)
+    if (want.st_uid, want.st_gid) != (have.st_uid, have.st_gid):
+        os.chown(upper, want.st_uid, want.st_gid)
+    if want.st_mode != have.st_mode:
+        os.chmod(upper, want.st_mode & 0o7777)

@@ -1,0 +1,95 @@
+"""Where inside the new root a mount goes: system directories strictly, the user's targets in the root.
+
+A step that mounts something of gocker's own leaves the mount's fd in `ctx.fds` under its path
+("/proc", "/dev/pts"). What lies below is opened from that fd, so that no name that the image
+controls is on the way.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from gocker.errors import GockerError
+from gocker.kernel import mount
+from gocker.kernel.inroot import (
+    DIRECTORY,
+    PLAIN,
+    SAME_MOUNT,
+    make_directory,
+    make_directory_entry,
+    make_file,
+    openat2,
+)
+from gocker.plan import Context
+
+
+def anchor(ctx: Context, path: str) -> tuple[int, str, int]:
+    """(fd to start from, the rest of `path`, RESOLVE_*) for a path that must not be redirected.
+
+    Starts at the nearest mount of gocker's own above `path`, else at the root.
+    """
+    head, _, rest = path.rpartition("/")
+    while head:
+        fd = ctx.fds.get(head)
+        if fd is not None:
+            return fd, rest, SAME_MOUNT
+        head, _, name = head.rpartition("/")
+        rest = f"{name}/{rest}"
+    return ctx.root, rest, PLAIN
+
+
+def system_directory(ctx: Context, path: str) -> int:
+    """An O_PATH fd of the directory `path`, made when missing; no part of it may be a symbolic link."""
+    fd, rest, resolve = anchor(ctx, path)
+    if fd == ctx.root:
+        resolve = SAME_MOUNT
+    elif "/" not in rest:
+        return make_directory_entry(fd, rest)  # in a file system that is new and our own
+    try:
+        return openat2(fd, rest, DIRECTORY, resolve)
+    except FileNotFoundError:
+        head, _, name = rest.rpartition("/")
+        if not head:
+            return make_directory_entry(fd, name)
+        parent = openat2(fd, head, DIRECTORY, resolve)
+        try:
+            return make_directory_entry(parent, name)
+        finally:
+            os.close(parent)
+    except OSError as error:
+        if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
+            raise
+        raise GockerError(
+            "mount on",
+            path,
+            "the root file system has something else than a directory there",
+            remedy=f"make {path} a plain directory in the image",
+            errno=error.errno,
+        ) from error
+
+
+def user_target(ctx: Context, path: str, *, directory: bool) -> int:
+    """An O_PATH fd of the user's mount target: links are followed in the root, missing parts are made.
+
+    /proc, what is in it and the root itself are refused however the path gets there.
+    """
+    fd = (make_directory if directory else make_file)(ctx.root, path)
+    try:
+        _check_target(ctx, fd, path, directory=directory)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _check_target(ctx: Context, fd: int, path: str, *, directory: bool) -> None:
+    if mount.file_system_magic(fd) == mount.PROC_MAGIC:
+        raise GockerError("mount on", path, "it is in /proc, which must stay the container's own")
+    status, top = os.fstat(fd), os.fstat(ctx.root)
+    if (status.st_dev, status.st_ino) == (top.st_dev, top.st_ino):
+        raise GockerError("mount on", path, "it is the root itself", remedy="use --rootfs for that")
+    if stat.S_ISDIR(status.st_mode) != directory:
+        kinds = "a directory onto a file" if directory else "a file onto a directory"
+        raise GockerError("mount on", path, f"{kinds} cannot be mounted", errno=errno.ENOTDIR)
