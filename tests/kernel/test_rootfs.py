@@ -1,0 +1,580 @@
+"""A container's file systems, made for real and looked at from inside."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+from inside import Failed, Sandbox, run
+
+from gocker.kernel import mount as kernel
+from gocker.kernel.syscalls import call
+from gocker.model import Mount, NamespaceRequest, Rootfs
+from gocker.plan import Context, Step, step_from_json
+from gocker.rootplan import MASKED_PATHS, READONLY_PATHS, file_system_steps
+from gocker.steps.launch import UnshareCgroup
+from gocker.steps.mounts import MountFs, TmpfsMount
+from gocker.steps.namespaces import LinkUp, SetDomainname, SetHostname, Sysctl
+from gocker.steps.rootfs import OverlayRoot, PivotRoot, Propagation
+
+V1_ROWS = (("memory", "cgroup", ("memory",)), ("pids", "cgroup", ("pids",)))
+
+
+@pytest.fixture
+def box() -> Iterator[Sandbox]:
+    # On tmpfs: an upper layer may not lie on an overlay, and other tests keep the disk busy.
+    with tempfile.TemporaryDirectory(prefix="gocker-root-", dir="/dev/shm") as base:
+        os.chmod(base, 0o755)
+        yield Sandbox(base)
+
+
+def inside(box: Sandbox, script: str, *before: Step, **changes: object) -> str:
+    spec = box.spec(**changes)
+    return run((*before, *file_system_steps(spec, box.container)), script)
+
+
+def mounts_of(text: str) -> dict[str, tuple[str, set[str]]]:
+    """mountinfo as {mount point: (type, options)}."""
+    rows = [line.split() for line in text.splitlines()]
+    return {row[4]: (row[row.index("-") + 1], set(row[5].split(","))) for row in rows}
+
+
+def test_only_the_containers_own_mounts_are_there(box: Sandbox) -> None:
+    mounts = mounts_of(inside(box, "cat /proc/self/mountinfo"))
+    assert {path: kind for path, (kind, _) in mounts.items() if not path.startswith(("/proc/", "/sys/"))} == {
+        "/": "overlay",
+        "/proc": "proc",
+        "/sys": "sysfs",
+        "/dev": "tmpfs",
+        "/dev/pts": "devpts",
+        "/dev/shm": "tmpfs",
+        "/dev/mqueue": "mqueue",
+        "/etc/hosts": "tmpfs",  # bound from the container's own directory, which lies on a tmpfs here
+        "/etc/hostname": "tmpfs",
+        "/etc/resolv.conf": "tmpfs",
+    }
+    masked = {path for path in mounts if path.startswith(("/proc/", "/sys/"))}
+    assert masked <= {*MASKED_PATHS, *READONLY_PATHS}
+    assert {"nosuid", "nodev", "noexec"} <= mounts["/proc"][1]
+    assert {"ro", "nosuid", "nodev", "noexec"} <= mounts["/sys"][1]
+    assert {"nosuid", "nodev", "noexec"} <= mounts["/dev/shm"][1]
+    assert "nosuid" in mounts["/dev"][1]
+
+
+def test_no_mount_propagates_to_or_from_the_host(box: Sandbox) -> None:
+    text = inside(box, "cat /proc/self/mountinfo")
+    assert "shared:" not in text
+    assert "master:" not in text
+    with open("/proc/self/mountinfo") as file:
+        assert box.base not in file.read()
+
+
+def test_proc_shows_only_the_container(box: Sandbox) -> None:
+    names = inside(box, "ls /proc; cat /proc/self/comm").split()
+    assert next(name for name in names if name.isdigit()) == "1"
+    assert len([name for name in names if name.isdigit()]) <= 3  # the shell, ls or cat
+
+
+def test_writes_go_to_the_upper_layer_and_the_image_stays_as_it_was(box: Sandbox) -> None:
+    before = sorted(os.listdir(box.rootfs))
+    inside(box, "echo new > /made; echo changed > /bin/touch; echo x > /etc/extra")
+    assert sorted(os.listdir(box.rootfs)) == before
+    assert os.readlink(f"{box.rootfs}/bin/touch") == "busybox"
+    with open(f"{box.container}/upper/made") as file:
+        assert file.read() == "new\n"
+    assert os.path.exists(f"{box.container}/upper/etc/extra")
+
+
+def test_the_root_directory_has_the_images_mode_and_owner(box: Sandbox) -> None:
+    os.chmod(box.rootfs, 0o751)
+    os.chown(box.rootfs, 12, 34)
+    os.chmod(f"{box.container}/upper", 0o700)
+    assert inside(box, "stat -c '%a %u %g' /") == "751 12 34\n"
+
+
+def test_writes_to_a_writable_root_reach_the_directory(box: Sandbox) -> None:
+    inside(box, "echo through > /made", rootfs=Rootfs(lower=box.rootfs, writable=True))
+    with open(f"{box.rootfs}/made") as file:
+        assert file.read() == "through\n"
+    assert os.listdir(f"{box.container}/upper") == []
+
+
+def test_a_read_only_root_refuses_writes_but_has_a_writable_shm(box: Sandbox) -> None:
+    script = "touch /made; touch /etc/hosts; touch /dev/shm/made && echo shm"
+    output = inside(box, script, rootfs=Rootfs(lower=box.rootfs, readonly=True))
+    assert output.count("Read-only file system") == 2
+    assert output.endswith("shm\n")
+
+
+def test_layer_paths_with_commas_colons_and_backslashes_are_taken_as_they_are() -> None:
+    with tempfile.TemporaryDirectory(prefix="a,b:c\\d=", dir="/dev/shm") as base:
+        os.chmod(base, 0o755)
+        box = Sandbox(base)
+        assert inside(box, "echo yes > /made; cat /made") == "yes\n"
+        assert os.path.exists(f"{box.container}/upper/made")
+
+
+def test_mountinfo_does_not_name_the_layers_on_the_host(box: Sandbox) -> None:
+    text = inside(box, "cat /proc/self/mountinfo")
+    root = next(line for line in text.splitlines() if " / / " in line)
+    assert box.base not in root
+
+
+def test_a_missing_lower_layer_is_named(box: Sandbox) -> None:
+    with pytest.raises(Failed, match=r"open layer /nowhere: ENOENT") as caught:
+        inside(box, "true", rootfs=Rootfs(lower="/nowhere"))
+    assert caught.value.op == "overlay-root"
+
+
+def test_an_upper_layer_on_an_overlay_is_refused_with_the_remedy(box: Sandbox) -> None:
+    inner = f"{box.container}/root"
+
+    class Nested(Step):
+        op = "test-nested"
+
+        def execute(self, ctx: Context) -> None:
+            for name in ("lower", "upper", "work", "root"):
+                os.mkdir(f"{inner}/{name}")
+
+    spec = box.spec()
+    outer = file_system_steps(spec, box.container)[:2]
+    nested = OverlayRoot(
+        lower=(f"{inner}/lower",), upper=f"{inner}/upper", work=f"{inner}/work", at=f"{inner}/root"
+    )
+    with pytest.raises(Failed) as caught:
+        run((*outer, Nested(), nested))
+    assert caught.value.errno == "EINVAL"
+    assert "GOCKER_ROOT" in caught.value.remedy
+    assert "overlay" in caught.value.remedy
+
+
+def test_the_devices_are_there_and_work(box: Sandbox) -> None:
+    script = """
+        stat -c '%n %t:%T %a' /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty
+        for link in fd stdin stdout stderr ptmx; do readlink /dev/$link; done
+        dd if=/dev/zero bs=4 count=1 2>/dev/null | cat > /dev/null && echo worked
+        ls /dev
+    """
+    lines = inside(box, script).splitlines()
+    assert lines[:6] == [
+        "/dev/null 1:3 666",
+        "/dev/zero 1:5 666",
+        "/dev/full 1:7 666",
+        "/dev/random 1:8 666",
+        "/dev/urandom 1:9 666",
+        "/dev/tty 5:0 666",
+    ]
+    assert lines[6:11] == [
+        "/proc/self/fd",
+        "/proc/self/fd/0",
+        "/proc/self/fd/1",
+        "/proc/self/fd/2",
+        "pts/ptmx",
+    ]
+    assert lines[11] == "worked"
+    assert set(lines[12:]) == {
+        *("core", "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm"),
+        *("stderr", "stdin", "stdout", "tty", "urandom", "zero"),
+    }
+
+
+def test_shm_is_as_large_as_asked(box: Sandbox) -> None:
+    output = inside(box, "stat -f -c '%b %S' /dev/shm; stat -c %a /dev/shm", shm_size=1 << 20)
+    blocks, size, mode = output.split()
+    assert int(blocks) * int(size) == 1 << 20
+    assert mode == "1777"
+
+
+def test_masked_files_are_empty_and_masked_directories_too(box: Sandbox) -> None:
+    output = inside(box, "for p in /proc/keys /proc/timer_list; do cat $p; done; ls /sys/firmware; echo end")
+    assert output == "end\n"
+    with open("/proc/keys") as file:
+        assert file.read(), "the host shows no keys: this test proves nothing here"
+
+
+def test_masked_directories_cannot_be_written(box: Sandbox) -> None:
+    assert "Read-only" in inside(box, "touch /sys/firmware/x")
+
+
+def test_read_only_paths_refuse_writes(box: Sandbox) -> None:
+    assert "Read-only" in inside(box, "echo 1 > /proc/sys/net/ipv4/ip_forward")
+    box.renew()
+    free = inside(
+        box, "echo 1 > /proc/sys/net/ipv4/ip_forward; cat /proc/sys/net/ipv4/ip_forward", readonly_paths=()
+    )
+    assert free == "1\n"
+
+
+def test_absent_masked_paths_are_fine(box: Sandbox) -> None:
+    paths = ("/proc/nosuch", "/proc/cpuinfo/below", "/nowhere/at/all")
+    assert inside(box, "echo ok", masked_paths=paths, readonly_paths=paths) == "ok\n"
+
+
+def test_a_masked_path_that_is_a_link_is_fatal(box: Sandbox) -> None:
+    os.symlink("/bin", f"{box.rootfs}/link")
+    with pytest.raises(Failed) as caught:
+        inside(box, "true", masked_paths=("/link/busybox",))
+    assert (caught.value.op, caught.value.errno) == ("mask-paths", "ELOOP")
+
+
+@pytest.mark.parametrize("name", ["proc", "sys", "dev"])
+@pytest.mark.parametrize("target", ["/bin", "/", "../../../../../../../tmp", "/proc/self/cwd"])
+def test_an_image_with_a_link_for_a_system_directory_is_refused(box: Sandbox, name: str, target: str) -> None:
+    os.symlink(target, f"{box.rootfs}/{name}")
+    with pytest.raises(Failed, match=f"mount on /{name}: .*something else than a directory") as caught:
+        inside(box, "true")
+    assert caught.value.op == "mount-fs"
+
+
+@pytest.mark.parametrize("name", ["proc", "sys", "dev"])
+def test_an_image_with_a_file_for_a_system_directory_is_refused(box: Sandbox, name: str) -> None:
+    with open(f"{box.rootfs}/{name}", "w"):
+        pass
+    with pytest.raises(Failed, match=f"mount on /{name}"):
+        inside(box, "true")
+
+
+def test_device_nodes_of_the_image_are_hidden_by_the_own_dev(box: Sandbox) -> None:
+    os.mkdir(f"{box.rootfs}/dev")
+    os.symlink("/bin/busybox", f"{box.rootfs}/dev/null")
+    assert inside(box, "stat -c '%F %t:%T' /dev/null") == "character special file 1:3\n"
+
+
+def test_etc_files_cover_those_of_the_image(box: Sandbox) -> None:
+    os.mkdir(f"{box.rootfs}/etc")
+    with open(f"{box.rootfs}/etc/hosts", "w") as file:
+        file.write("of the image\n")
+    assert inside(box, "cat /etc/hosts /etc/hostname /etc/resolv.conf") == (
+        "127.0.0.1 localhost\ninside\nnameserver 9.9.9.9\n"
+    )
+
+
+def test_an_etc_file_that_is_a_link_is_covered_and_not_followed(box: Sandbox) -> None:
+    os.makedirs(f"{box.rootfs}/etc")
+    os.mkdir(f"{box.rootfs}/run")
+    with open(f"{box.rootfs}/run/victim", "w") as file:
+        file.write("victim\n")
+    os.symlink("/run/victim", f"{box.rootfs}/etc/hosts")
+    os.symlink("../run/systemd/resolve/stub-resolv.conf", f"{box.rootfs}/etc/resolv.conf")
+    os.symlink("../../../../../../etc/shadow", f"{box.rootfs}/etc/hostname")
+    output = inside(box, "cat /etc/hosts /etc/hostname /etc/resolv.conf /run/victim; ls /run")
+    assert output == "127.0.0.1 localhost\ninside\nnameserver 9.9.9.9\nvictim\nvictim\n"
+
+
+def test_an_etc_file_that_is_a_directory_is_an_error(box: Sandbox) -> None:
+    os.makedirs(f"{box.rootfs}/etc/hosts")
+    with pytest.raises(Failed, match="mount on /etc/hosts: the root file system has a directory there"):
+        inside(box, "true")
+
+
+def test_a_writable_root_that_has_the_etc_files_is_not_written(box: Sandbox) -> None:
+    os.mkdir(f"{box.rootfs}/etc")
+    for name in ("hosts", "hostname", "resolv.conf"):
+        with open(f"{box.rootfs}/etc/{name}", "w") as file:
+            file.write("as it was\n")
+    assert "localhost" in inside(box, "cat /etc/hosts", rootfs=Rootfs(lower=box.rootfs, writable=True))
+    with open(f"{box.rootfs}/etc/hosts") as file:
+        assert file.read() == "as it was\n"
+
+
+def bind(box: Sandbox, target: str, *options: str, readonly: bool = False, kind: str = "directory") -> Mount:
+    source = f"{box.base}/source"
+    if kind == "directory":
+        os.makedirs(f"{source}/sub", exist_ok=True)
+        with open(f"{source}/file", "w") as file:
+            file.write("from the host\n")
+    else:
+        with open(source, "w") as file:
+            file.write("from the host\n")
+    return Mount(kind="bind", source=source, target=target, options=options, readonly=readonly)
+
+
+def test_a_bound_directory_is_shared_with_the_host(box: Sandbox) -> None:
+    mount = bind(box, "/data/deep/down")
+    assert inside(box, "cat /data/deep/down/file; echo x > /data/deep/down/new", mounts=(mount,)) == (
+        "from the host\n"
+    )
+    assert os.path.exists(f"{box.base}/source/new")
+    assert not os.path.exists(f"{box.rootfs}/data")
+
+
+def test_a_bound_file_gets_a_file_to_lie_on(box: Sandbox) -> None:
+    mount = bind(box, "/srv/some/file", kind="file")
+    assert inside(box, "cat /srv/some/file", mounts=(mount,)) == "from the host\n"
+
+
+def test_a_read_only_bind_is_read_only_also_below(box: Sandbox) -> None:
+    mount = bind(box, "/data", readonly=True)
+
+    class Below(Step):
+        op = "test-mount-below"
+
+        def execute(self, ctx: Context) -> None:
+            fd = kernel.new_mount("tmpfs")
+            kernel.attach_at(fd, f"{box.base}/source/sub".encode())
+            os.close(fd)
+
+    spec = box.spec(mounts=(mount,))
+    first, *rest = file_system_steps(spec, box.container)
+    output = run((first, Below(), *rest), "touch /data/x; touch /data/sub/x; cat /proc/self/mountinfo")
+    assert output.count("Read-only file system") == 2
+    assert " /data/sub " in output
+
+
+def test_a_bind_without_recursion_leaves_out_what_is_mounted_below(box: Sandbox) -> None:
+    output = inside(
+        box,
+        "cat /proc/self/mountinfo",
+        mounts=(Mount(kind="bind", source="/sys", target="/hostsys", options=("bind", "ro")),),
+    )
+    assert [path for path in mounts_of(output) if path.startswith("/hostsys")] == ["/hostsys"]
+
+
+def test_bind_options_become_attributes(box: Sandbox) -> None:
+    mount = bind(box, "/data", "nosuid", "nodev", "noexec", "noatime")
+    options = mounts_of(inside(box, "cat /proc/self/mountinfo", mounts=(mount,)))["/data"][1]
+    assert options == {"rw", "nosuid", "nodev", "noexec", "noatime"}
+
+
+def test_a_bind_with_rslave_sees_later_mounts_of_the_host(box: Sandbox) -> None:
+    mount = bind(box, "/data", "rslave")
+    source = f"{box.base}/source".encode()
+    call("mount", source, source, None, kernel.MS_BIND, None)
+    try:
+        kernel.set_propagation(source, kernel.MS_SHARED)
+        text = inside(box, "cat /proc/self/mountinfo", mounts=(mount,))
+    finally:
+        call("umount2", source, kernel.MNT_DETACH)
+    line = next(line for line in text.splitlines() if " /data " in line)
+    assert "master:" in line
+    assert "shared:" not in text
+
+
+@pytest.mark.parametrize(
+    ("link", "target"),
+    [
+        ("/etc", "/out/x"),  # absolute: means the root's own /etc
+        ("../../../../../../../../etc", "/out/x"),
+        ("..", "/out/../etc/x"),
+    ],
+)
+def test_links_in_a_mount_target_stay_in_the_root(box: Sandbox, link: str, target: str) -> None:
+    os.mkdir(f"{box.rootfs}/etc")
+    os.symlink(link, f"{box.rootfs}/out")
+    mount = bind(box, target, kind="file")
+    assert inside(box, "cat /etc/x", mounts=(mount,)) == "from the host\n"
+    assert not os.path.exists("/etc/x")
+
+
+def test_a_mount_target_behind_a_dangling_link_is_an_error(box: Sandbox) -> None:
+    os.symlink("/nowhere", f"{box.rootfs}/out")
+    for kind, target in (("file", "/out"), ("directory", "/out/deeper")):
+        mount = Mount(kind="bind", source="/etc/hostname" if kind == "file" else "/etc", target=target)
+        with pytest.raises(Failed, match="symbolic link there whose target is missing"):
+            inside(box, "true", mounts=(mount,))
+        box.renew()
+
+
+@pytest.mark.parametrize("link", ["/proc", "/proc/sys", "proc/self"])
+def test_a_mount_target_that_leads_into_proc_is_refused(box: Sandbox, link: str) -> None:
+    os.symlink(link, f"{box.rootfs}/out")
+    with pytest.raises(Failed, match="it is in /proc") as caught:
+        inside(box, "true", mounts=(bind(box, "/out"),))
+    assert caught.value.op == "bind-mount"
+
+
+def test_a_mount_target_that_leads_to_the_root_is_refused(box: Sandbox) -> None:
+    os.symlink("/", f"{box.rootfs}/out")
+    with pytest.raises(Failed, match="it is the root itself"):
+        inside(box, "true", mounts=(bind(box, "/out"),))
+
+
+def test_a_file_is_not_bound_on_a_directory(box: Sandbox) -> None:
+    with pytest.raises(Failed, match="a file onto a directory cannot be mounted"):
+        inside(box, "true", mounts=(bind(box, "/bin", kind="file"),))
+
+
+def test_a_missing_bind_source_is_named(box: Sandbox) -> None:
+    mount = Mount(kind="bind", source="/no/such/source", target="/data")
+    with pytest.raises(Failed, match="open mount source /no/such/source: ENOENT"):
+        inside(box, "true", mounts=(mount,))
+
+
+def test_tmpfs_mounts_are_hardened_unless_told_otherwise(box: Sandbox) -> None:
+    mounts = (
+        Mount(kind="tmpfs", target="/scratch", options=("size=1m", "mode=700")),
+        Mount(kind="tmpfs", target="/run/exec", options=("exec", "suid")),
+    )
+    output = inside(box, "cat /proc/self/mountinfo; stat -c %a /scratch >&2", mounts=mounts)
+    table = mounts_of("\n".join(line for line in output.splitlines() if " - " in line))
+    assert {"rw", "nosuid", "nodev", "noexec"} <= table["/scratch"][1]
+    assert table["/run/exec"][1] & {"nosuid", "nodev", "noexec"} == {"nodev"}
+    assert re.search(r"/scratch .*size=1024k,mode=700", output)
+
+
+def test_a_bad_tmpfs_option_is_said_in_the_kernels_words(box: Sandbox) -> None:
+    with pytest.raises(Failed, match=r"(?i)tmpfs.*size") as caught:
+        run(
+            (
+                *file_system_steps(box.spec(), box.container)[:2],
+                TmpfsMount(target="/x", options=("size=lots",)),
+            )
+        )
+    assert caught.value.errno == "EINVAL"
+
+
+def test_a_user_mount_replaces_the_default_of_its_place(box: Sandbox) -> None:
+    shm = Mount(kind="tmpfs", target="/dev/shm", options=("size=2m",))
+    output = inside(
+        box, "cat /proc/self/mountinfo; cat /etc/hosts", mounts=(shm, bind(box, "/etc/hosts", kind="file"))
+    )
+    assert output.count(" /dev/shm ") == 1
+    assert output.count(" /etc/hosts ") == 1
+    assert output.endswith("from the host\n")
+
+
+def test_the_hosts_shm_is_seen_with_the_hosts_ipc(box: Sandbox) -> None:
+    spec = box.spec(namespaces=tuple(r for r in box.spec().namespaces if r.kind != "ipc"))
+    steps = file_system_steps(spec, box.container)
+    name = os.path.basename(box.base)
+    assert run(steps, f"ls /dev/shm/{name}", without=("ipc",)).split() == ["container", "rootfs"]
+
+
+def test_sysctls_are_written_before_the_root_is_there(box: Sandbox) -> None:
+    before = (Sysctl(name="net.ipv4.ip_forward", value="1"), Sysctl(name="kernel.msgmax", value="4096"))
+    assert inside(box, "cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax", *before) == "1\n4096\n"
+    with open("/proc/sys/kernel/msgmax") as file:
+        assert file.read() != "4096\n"
+
+
+def test_a_sysctl_that_is_not_there_is_named(box: Sandbox) -> None:
+    with pytest.raises(Failed, match=r"set sysctl net\.nosuch=1: ENOENT"):
+        inside(box, "true", Sysctl(name="net.nosuch", value="1"))
+
+
+def test_names_and_links_are_set_inside_only(box: Sandbox) -> None:
+    before = (SetHostname(name="höst"), SetDomainname(name="dom"), LinkUp(name="lo"))
+    script = (
+        "cat /proc/sys/kernel/hostname /proc/sys/kernel/domainname /sys/class/net/lo/flags; ls /sys/class/net"
+    )
+    lines = inside(box, script, *before).split()
+    assert lines[:2] == ["höst", "dom"]
+    assert int(lines[2], 16) & 1
+    assert "eth0" not in lines
+    assert os.uname().nodename != "höst"
+
+
+def test_a_missing_interface_is_an_error(box: Sandbox) -> None:
+    with pytest.raises(Failed) as caught:
+        inside(box, "true", LinkUp(name="eth9"))
+    assert caught.value.errno == "ENODEV"
+
+
+def test_the_console_is_a_pty_of_the_containers_own(box: Sandbox) -> None:
+    class UseConsole(Step):
+        op = "test-use-console"
+
+        def execute(self, ctx: Context) -> None:
+            os.write(ctx.fds["console"], b"said\n")
+            fd = os.open("/seen", os.O_WRONLY | os.O_CREAT)
+            os.write(fd, os.read(ctx.fds["ptmx"], 100))
+            os.close(fd)
+            os.set_inheritable(ctx.fds["ptmx"], True)  # as the launcher's copy keeps it alive
+
+    steps = (*file_system_steps(box.spec(terminal=True), box.container), UseConsole())
+    output = run(steps, "cat /seen; stat -c '%F %t %a' /dev/console /dev/pts/0; ls /dev/pts")
+    assert output.replace("\r", "").splitlines() == [
+        "said",
+        "character special file 88 620",
+        "character special file 88 620",
+        "0",
+        "ptmx",
+    ]
+
+
+def test_own_cgroups_are_seen_read_only(box: Sandbox) -> None:
+    if not os.path.isdir("/sys/fs/cgroup/memory"):
+        pytest.skip("needs memory on cgroup v1")
+    steps = (UnshareCgroup(), *file_system_steps(box.spec(), box.container, V1_ROWS))
+    script = "ls /sys/fs/cgroup; touch /sys/fs/cgroup/x; echo 1 > /sys/fs/cgroup/pids/tasks; ls /sys/fs/cgroup/memory"
+    output = run(steps, script)
+    assert output.startswith("memory\npids\n")
+    assert output.count("Read-only file system") == 2
+    assert "memory.limit_in_bytes" in output
+
+
+def test_without_a_cgroup_namespace_no_cgroup_is_seen(box: Sandbox) -> None:
+    spec = box.spec(namespaces=tuple(r for r in box.spec().namespaces if r.kind != "cgroup"))
+    assert run(file_system_steps(spec, box.container, V1_ROWS), "ls /sys/fs/cgroup") == ""
+
+
+def test_the_host_is_out_of_reach_after_the_pivot(box: Sandbox) -> None:
+    script = f"ls -d {box.base}; ls /proc/1/root; ls -l /proc/self/fd; cd /..; ls"
+    output = inside(box, script)
+    assert "No such file" in output
+    assert box.base not in output.partition("No such file")[2]
+
+
+def test_no_fd_is_left_open_by_the_steps(box: Sandbox) -> None:
+    before: set[int] = set()
+
+    class Before(Step):
+        op = "test-before"
+
+        def execute(self, ctx: Context) -> None:
+            before.update(fd for fd in range(100) if _is_open(fd))
+
+    class After(Step):
+        op = "test-after"
+
+        def execute(self, ctx: Context) -> None:
+            left = [
+                os.readlink(f"/proc/self/fd/{fd}") for fd in range(100) if _is_open(fd) and fd not in before
+            ]
+            if left or ctx.root != -1 or ctx.fds:
+                raise OSError(16, f"left open: {left}, {ctx.fds}")
+
+    spec = box.spec(mounts=(bind(box, "/data", "rslave"), Mount(kind="tmpfs", target="/scratch")))
+    run((Before(), *file_system_steps(spec, box.container), After()))
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def test_the_umask_inside_is_the_usual_one_whatever_gockers_was(box: Sandbox) -> None:
+    before = os.umask(0o077)
+    try:
+        output = inside(box, "umask; touch /f; stat -c %a /f /etc /proc/..")
+    finally:
+        os.umask(before)
+    assert output.split() == ["0022", "644", "755", "755"]
+
+
+def test_namespaces_of_another_mount_table_get_no_steps(box: Sandbox) -> None:
+    assert file_system_steps(box.spec(rootfs=None), box.container) == ()
+
+
+def test_a_joined_namespace_request_is_not_taken_for_an_own_one(box: Sandbox) -> None:
+    requests = (NamespaceRequest(kind="cgroup", mode="path", path="/proc/1/ns/cgroup"),)
+    steps = file_system_steps(box.spec(namespaces=requests), box.container, V1_ROWS)
+    assert not any(step.op == "mount-cgroups" for step in steps)
+
+
+def test_steps_can_be_said_and_read_back(box: Sandbox) -> None:
+    steps = file_system_steps(
+        box.spec(terminal=True, mounts=(bind(box, "/data", "rslave"),)), box.container, V1_ROWS
+    )
+    for step in steps:
+        assert "\n" not in step.describe()
+        assert step_from_json(step.to_json()) == step
+    assert isinstance(steps[-1], PivotRoot)
+    assert any(isinstance(step, Propagation) for step in steps)
+    assert sum(isinstance(step, MountFs) for step in steps) == 6
