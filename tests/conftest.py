@@ -15,7 +15,7 @@ ROOT_TIERS = {"kernel", "e2e", "fault", "guest"}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The folder decides the tier: all but unit and contract tests touch the real kernel."""
     for item in items:
-        tier = item.path.relative_to(item.config.rootpath / "tests").parts[0]
+        tier = item.path.relative_to(item.config.rootpath).parts[1]
         if tier in ROOT_TIERS:
             item.add_marker("kernel")
         if tier == "guest":

@@ -1,0 +1,116 @@
+"""The watch over every test (tests/support/traces.py) sees what it is there to see."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import traces
+from traces import Host
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces, "PATIENCE", 0)
+
+
+def test_nothing_is_seen_when_nothing_is_left(places: Host) -> None:
+    assert places.leaks(places.look()) == []
+
+
+def test_an_empty_cgroup_below_gocker_is_seen(places: Host) -> None:
+    before = places.look()
+    path = Path(places.hierarchies[0], "gocker", f"trace-{os.getpid()}")
+    path.mkdir(parents=True)
+    try:
+        assert places.leaks(before) == [f"cgroups: {path}"]
+    finally:
+        path.rmdir()
+
+
+def test_a_mount_below_the_sessions_folder_is_seen(places: Host, tmp_path: Path) -> None:
+    before = places.look()
+    subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path], check=True)
+    try:
+        assert places.leaks(before) == [f"mounts: {tmp_path} (tmpfs)"]
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_network_link_of_gockers_is_seen(places: Host) -> None:
+    before = places.look()
+    kinds = ("dummy", "bridge", "veth")
+    if not any(
+        subprocess.run(["ip", "link", "add", "gck-trace", "type", kind], check=False).returncode == 0
+        for kind in kinds
+    ):
+        pytest.skip(f"this kernel makes no network link of type {', '.join(kinds)}")
+    try:
+        assert "links: gck-trace" in places.leaks(before)
+    finally:
+        subprocess.run(["ip", "link", "delete", "gck-trace"], check=True)
+
+
+def test_a_child_process_is_seen(places: Host) -> None:
+    before = places.look()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            assert places.leaks(before) == [f"children: pid {process.pid} [sleep 60]"]
+        finally:
+            process.kill()
+
+
+def test_the_files_of_a_container_are_seen(places: Host) -> None:
+    before = places.look()
+    path = Path(places.places[1], "trace")
+    path.mkdir(parents=True)
+    try:
+        assert places.leaks(before) == [f"files: {path}"]
+    finally:
+        path.rmdir()
+
+
+def test_an_orphan_in_namespaces_of_its_own_is_seen(places: Host) -> None:
+    before = places.namespaces()
+    script = "unshare --mount --uts sh -c 'echo $$; exec sleep 60' & exec sleep 0.5"
+    with subprocess.Popen(
+        ["sh", "-c", script], stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"]}
+    ) as shell:
+        assert shell.stdout
+        pid = int(shell.stdout.readline())
+        try:
+            while os.getpid() in ancestors(pid):
+                time.sleep(0.05)
+            held = places.namespaces()
+            assert pid in held.keys() - before.keys()
+            assert any(name.startswith("uts:") for name in held[pid] - before[os.getpid()])
+        finally:
+            os.kill(pid, 9)
+
+
+def test_a_process_of_somebody_else_is_not_ours(places: Host) -> None:
+    script = "(unshare --mount sh -c 'echo $$; exec sleep 60'; :) & exec sleep 0.5"
+    with subprocess.Popen(
+        ["sh", "-c", script], stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"]}
+    ) as shell:
+        assert shell.stdout
+        pid = int(shell.stdout.readline())
+        try:
+            assert not places.foreign(pid)
+            while os.getpid() in ancestors(pid):
+                time.sleep(0.05)
+            assert places.foreign(pid)
+        finally:
+            os.kill(pid, 9)
+
+
+def ancestors(pid: int) -> list[int]:
+    found = []
+    while pid > 1:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            pid = int(file.read().rpartition(b")")[2].split()[1])
+        found.append(pid)
+    return found
