@@ -37,6 +37,8 @@ from gocker.steps.cgroup import (
 )
 from gocker.testing import ANSWERS, FakeCgroup
 
+pytestmark = pytest.mark.guest
+
 V1, V2 = Hierarchy.V1, Hierarchy.V2
 PARENT = f"gocker-test-{os.getpid()}"
 
