@@ -26,12 +26,12 @@ def installed() -> Path:
 
 
 def tree_files(pattern: str) -> set[str]:
-    """Paths below site-packages that the tree's files have when installed."""
+    """Paths below site-packages that the tree's files have when installed; programs that build others stay out."""
     return {
         f"{package}/{path.relative_to(folder)}"
         for package, folder in FOLDERS.items()
         for path in folder.rglob(pattern)
-        if (folder / path.relative_to(folder).parts[0] / "__init__.py").exists() or path.parent == folder
+        if path.suffix != ".py" or (path.parent / "__init__.py").exists()
     }
 
 
