@@ -19,8 +19,11 @@ need() {
 	command -v apt-get >/dev/null || die "not a Debian: install what its packages ${missing[*]} hold"
 	[ "$(id -u)" = 0 ] || die "run this as root, or install Debian's packages ${missing[*]}"
 	say "installing Debian's ${missing[*]}"
-	apt-get -q update
-	apt-get -qy -o Dpkg::Use-Pty=0 install --no-install-recommends "${missing[@]}"
+	local log
+	log=$(mktemp)
+	{ apt-get -q update && apt-get -qy install --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 ||
+		die "apt-get failed: $(cat "$log")"
+	rm -f "$log"
 }
 
 # The interpreter to use: $PYTHON, else Debian's, which is not a slow wrapper of some version manager.
