@@ -38,9 +38,16 @@ class Event(Record):
         self.__dict__.update(time_ns=time_ns, event=event, level=level, data=data)
 
     @classmethod
-    def now(cls, event: str, level: str = "info", **data: Any) -> Event:
+    def now(cls, event: str, level: str = "info", /, **data: Any) -> Event:
         """An event of this moment."""
         return cls(time.time_ns(), event, level, data)
+
+
+def rfc3339(time_ns: int) -> str:
+    """`2026-01-31T12:00:00.000000Z` for a time.time_ns(): texts that sort as the times do."""
+    seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
+    date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return f"{date}.{nanoseconds // 1000:06d}Z"
 
 
 def load_structlog() -> ModuleType:
@@ -92,8 +99,7 @@ class Chain:
     def stamp(self, _: object, __: str, fields: Fields) -> Fields:
         """A processor: the event's own time, and its data behind the leading fields."""
         event: Event = fields.pop("record")
-        seconds, nanoseconds = divmod(event.time_ns, 1_000_000_000)
-        fields["timestamp"] = f"{_seconds(seconds)}.{nanoseconds // 1000:06d}Z"
+        fields["timestamp"] = rfc3339(event.time_ns)
         fields["data"] = event.data
         return fields
 
@@ -120,10 +126,6 @@ class Chain:
         self.lines.append(line + b"\n")
 
     debug = info = warning = error = critical = keep
-
-
-def _seconds(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
 
 
 def _plain(value: object) -> Any:

@@ -247,19 +247,20 @@ def follow(path: str, *, wait: Callable[[float], None] = time.sleep) -> Iterator
     while True:
         with _open(path) as file:
             offset, number, replaced = 0, 0, False
-            while not replaced:
-                if caught_up:
-                    wait(0.2)
-                    replaced = _replaced(path, file, offset)  # before the last look at the old file
+            while True:
                 file.seek(offset)
                 for line in read_lines(file):
                     if line.whole:
                         number += 1
                         yield line.replace(number=number, offset=offset)
                         offset += len(line.raw) + 1
+                if replaced:
+                    break
                 if not caught_up:
                     caught_up = True
                     yield None
+                wait(0.2)
+                replaced = _replaced(path, file, offset)  # before the last look at the old file
 
 
 def _replaced(path: str, file: IO[bytes], offset: int) -> bool:
@@ -270,3 +271,58 @@ def _replaced(path: str, file: IO[bytes], offset: int) -> bool:
         return False  # between two steps of a rotation
     opened = os.fstat(file.fileno())
     return not os.path.samestat(named, opened) or opened.st_size < offset
+
+
+# --- why ----------------------------------------------------------------------------------------------
+
+
+class Trace:
+    """What the log tells of one container."""
+
+    def __init__(self, container: str) -> None:
+        """`container` is its id."""
+        self.container = container
+        self.name = ""
+        self.exit: dict[str, Any] | None = None  # the last container.exit
+        self.failed: dict[str, Any] | None = None  # the last step.failed
+        self.last: dict[str, Any] = {}
+
+    def take(self, data: dict[str, Any]) -> None:
+        """Note one of its events."""
+        self.name = next(iter(names_of(data)), self.name)
+        self.last = data
+        if data.get("event") == "container.exit":
+            self.exit = data
+        elif data.get("event") == "step.failed":
+            self.failed = data
+
+
+def find(path: str, target: str) -> Trace:
+    """The container whose id, name or beginning of an id is `target`; of one name, the latest.
+
+    Raise AuditError when there is none, or when several ids begin so.
+    """
+    traces: dict[str, Trace] = {}
+    needles = {target.encode("utf-8", "replace")}  # parsing a line costs more than looking for these
+    for line in read(path):
+        if not any(needle in line.raw for needle in needles):
+            continue
+        data = parse_line(line.raw) or {}
+        container = data.get("container")
+        if not isinstance(container, str) or not container:
+            continue
+        if container in traces or container.startswith(target) or target in names_of(data):
+            needles.add(container.encode("utf-8", "replace"))
+            traces.setdefault(container, Trace(container)).take(data)
+    found = [trace for trace in traces.values() if target in {trace.container, trace.name}]
+    found = [trace for trace in found if trace.container == target] or found[-1:] or list(traces.values())
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        remedy = "gocker audit show --event container.create lists those that there were"
+        raise AuditError("find container", target, f"not in {path}", remedy=remedy)
+    names = ", ".join(f"{trace.container} ({trace.name})" for trace in found[:10])
+    more = f" and {len(found) - 10} more" if len(found) > 10 else ""
+    raise AuditError(
+        "find container", target, f"{len(found)} ids begin so: {names}{more}", remedy="give more of the id"
+    )
