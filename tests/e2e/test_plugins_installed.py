@@ -106,7 +106,10 @@ class Installation:
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One wheel of gocker and of each third-party distribution, built from copies: a build leaves files."""
+    """A wheel of gocker, of each third-party distribution, and of the one that docs/plugins.md builds.
+
+    Built from copies, since a build leaves files behind.
+    """
     base = tmp_path_factory.mktemp("wheels")
     sources = [
         TREE / "contrib" / "gocker-hugetlb",
@@ -115,6 +118,11 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for source in sources:
         shutil.copytree(source, base / source.name, ignore=shutil.ignore_patterns("build", "*.egg-info"))
     copies = [base / source.name for source in sources]
+    page = (TREE / "docs" / "plugins.md").read_text(encoding="utf-8")
+    for name, text in re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```$', page, re.MULTILINE | re.DOTALL):
+        (base / name).parent.mkdir(exist_ok=True)
+        (base / name).write_text(text, encoding="utf-8")
+    copies.append(base / "gocker-cpucap")
     target = base / "made"
     target.mkdir()
     wheel = os.environ.get("GOCKER_WHEEL")
@@ -342,3 +350,27 @@ def test_the_plug_ins_own_tests_pass_beside_an_installed_gocker(
         )
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
+
+
+def test_the_package_of_the_tutorial_does_what_the_tutorial_says(
+    installation: Installation, tmp_path: Path
+) -> None:
+    place = read_host().find("cpu")
+    if place is None or place.readonly:
+        pytest.skip("needs the cpu controller in a writable cgroup hierarchy")
+    v1 = place.version.value == "v1"
+    loop = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"
+    with installation.having("gocker-cpucap"):
+        assert installation.plugins()["cpucap", "gocker-cpucap"]["mount"] == place.mountpoint
+        asked = ("--limit", "cpucap=50", "--limit", "cpucap.burst=20")
+        code, out, err = installation.gocker("plan", *asked, "base", "true")
+        assert code == 0, err
+        assert ("cpu.cfs_quota_us" if v1 else "cpu.max") in out
+        code, _, err = installation.gocker(
+            "run", *asked, "--report", f"{tmp_path}/report", "base", "sh", "-c", loop
+        )
+        assert code == 0, err
+    report = json.loads((tmp_path / "report").read_text())
+    assert report["limits"]["cpucap"] == {"asked": "50", "effective": "50000" if v1 else "50000 100000"}
+    assert report["limits"]["cpucap.burst"] == {"asked": "20", "effective": "20000"}
+    assert report["usage"]["cpucap_throttled_us"] > 0
