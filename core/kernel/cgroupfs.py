@@ -129,7 +129,7 @@ def processes(path: str) -> list[int]:
 
 
 def _below(path: str) -> list[str]:
-    """Every directory below `path`, the deepest last."""
+    """Every directory below `path`, each after the one that it is in."""
     found: list[str] = []
     pending = [path]
     while pending:
@@ -187,8 +187,8 @@ def _try_write(path: str, name: str, text: str) -> bool:
 def _signal(path: str, pids: list[int]) -> None:
     """SIGKILL those of `pids` that are still in `path` once they are held by a pidfd.
 
-    A pid that was reused between the listing and the signal would be someone else's process:
-    the second listing, taken while the pidfds pin the processes, rules that out.
+    A pid that was reused since the listing may be someone else's process; such a one is not in the
+    second listing, and a pidfd never means the next process of that number.
     """
     pids = [pid for pid in pids if pid > 0]
     for start in range(0, len(pids), _BATCH):
