@@ -463,7 +463,8 @@ def _watch() -> Iterator[list[str]]:
     if not _hooked:
         sys.addaudithook(_note)
         _hooked.append(True)
-    _events = found = []
+    found: list[str] = []
+    _events = found
     try:
         yield found
     finally:
