@@ -12,7 +12,6 @@ from gocker.errors import HierarchyError
 from gocker.model import Hierarchy
 from gocker.record import Record
 
-_CGROUP_TYPES = ("cgroup", "cgroup2")
 _OCTAL = frozenset("01234567")
 
 
@@ -290,8 +289,8 @@ def _reachable(mountinfo: str) -> list[MountEntry]:
     for mount_id, number, line in candidates:
         entry = _entry(number, line)
         # A removed cgroup stays mounted, but nothing can be made in it.
-        live = entry.fstype in _CGROUP_TYPES and not entry.root.endswith("//deleted")
-        if live and not _hidden(mount_id, mounts, tops):
+        dead = entry.root.endswith("//deleted")
+        if not dead and not _hidden(mount_id, mounts, tops):
             entries.append(entry)
     return entries
 

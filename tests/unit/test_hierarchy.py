@@ -88,7 +88,7 @@ def test_each_line_of_the_corpus_parses(name: str) -> None:
     "word",
     (
         "debian-12 ubuntu-18.04 ubuntu-20.04 fedora centos-7 alpine-3.12 alpine-3.20 docker-v1 docker-v2 kubernetes"
-        " podman lxc lxd wsl2 microvm cgroup-namespace escapes overmounted twins twice nothing elsewhere"
+        " podman lxc lxd wsl2 microvm cgroup-namespace initramfs removed escapes overmounted twins twice nothing elsewhere"
     ).split(),
 )
 def test_the_corpus_has(word: str) -> None:
@@ -113,6 +113,11 @@ def test_a_line_has_the_fields_of_the_manual() -> None:
             super_options=("rw", "errors=continue"),
         ),
     )
+
+
+def test_mount_ids_may_have_all_32_bits() -> None:
+    (entry,) = parse_mountinfo("4294967295 4294967294 0:1 / /a rw - tmpfs none rw")
+    assert (entry.mount_id, entry.parent_id) == (4294967295, 4294967294)
 
 
 def test_no_text_is_no_mount() -> None:
@@ -146,6 +151,7 @@ def test_only_a_newline_ends_a_line() -> None:
     [
         (r"/\040\011\012\134\043", "/ \t\n\\#"),
         (r"/\134040", r"/\040"),
+        (r"/\001\177\200", "/\x01\x7f\udc80"),
         (r"/\1340", r"/\0"),
         (r"/a\04", r"/a\04"),
         (r"/a\08z0", r"/a\08z0"),
@@ -213,6 +219,10 @@ def test_a_malformed_mount_is_named(line: str, reason: str) -> None:
 @pytest.mark.parametrize(
     "line", ["one two", "40 27 0:1 / /cg rw - cgroup none", "x 27 0:1 / /c rw - cgroup n rw"]
 )
+def test_oddities_of_other_mounts_do_not_matter() -> None:
+    assert resolve("x y z / odd rw\n40 27 0:1 / /a rw - cgroup2 none rw\n", "0::/\n", {}).mode == "v2"
+
+
 def test_resolving_names_a_malformed_line_too(line: str) -> None:
     with pytest.raises(HierarchyError, match="line 2 "):
         resolve(f"{GOOD}\n{line}\n", "0::/\n", {})
