@@ -1,0 +1,162 @@
+"""Whom a container runs as: a user's text, resolved against the container's own passwd and group.
+
+Source: passwd(5), group(5). As docker: a user without a group gets the one of passwd and the
+supplementary groups of /etc/group; with `USER:GROUP` only that group.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+
+from gocker.errors import GockerError, UsageError
+from gocker.kernel.inroot import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+from gocker.record import Record
+
+MAX_ID = (1 << 32) - 2  # 2**32-1 means "leave it" to setresuid(2)
+_MAX_DATABASE = 10 << 20
+_DATABASE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
+_REMEDY = "give numbers: --user UID:GID"
+
+
+class Identity(Record):
+    """Ids to take on."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...]  # supplementary, the primary among them
+    home: str
+
+
+def parse_id(text: str) -> int | None:
+    """The number that `text` is, None for a name; raise UsageError for a number that is no id.
+
+    Only decimal digits make a number (no sign, no underscore, no other script's digits).
+    """
+    if not (text.isascii() and text.isdigit()):
+        if text[:1] in {"+", "-"} and text[1:].isdigit():
+            raise UsageError("parse id", text, f"not from 0 to {MAX_ID}")
+        return None
+    if len(text) > len(str(MAX_ID)) or int(text) > MAX_ID:
+        raise UsageError("parse id", text, f"not from 0 to {MAX_ID}")
+    return int(text)
+
+
+def split_user(text: str) -> tuple[str, str]:
+    """`user:group` as (user, group), an absent group as ""; "" is root. Raise UsageError."""
+    user, colon, group = text.partition(":")
+    if text and (not user or (colon and not group) or ":" in group or "\0" in text or "\n" in text):
+        raise UsageError("parse user", text, "not USER or USER:GROUP")
+    for part in (user, group):
+        parse_id(part)
+    return user, group
+
+
+def read_database(root: int, path: str) -> bytes:
+    """/etc/passwd or /etc/group below the directory fd `root`; b"" when it is not there.
+
+    It belongs to the image: a link, a device or a huge file is an error. Raise GockerError.
+    """
+    try:
+        fd = openat2(root, path, _DATABASE, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    except OSError as error:
+        reason = "it is a symbolic link" if error.errno == errno.ELOOP else ""
+        raise _refused(path, reason or os.strerror(error.errno or 0), error.errno or 0) from error
+    try:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise _refused(path, "not a regular file", errno.EINVAL)
+        if info.st_size > _MAX_DATABASE:
+            raise _refused(path, f"larger than {_MAX_DATABASE >> 20} MiB", errno.EFBIG)
+        return os.read(fd, info.st_size)
+    finally:
+        os.close(fd)
+
+
+def _refused(path: str, reason: str, number: int) -> GockerError:
+    return GockerError("read", path, reason, remedy=_REMEDY, errno=number)
+
+
+def resolve_user(user: str, extra: Iterable[str], read: Callable[[str], bytes]) -> Identity:
+    """The ids of `user` ("", "uid", "uid:gid", "name", "name:group") with the further groups `extra`.
+
+    `read` gives the text of "etc/passwd" and "etc/group". Where all is numbers they only say where
+    HOME is, and one that cannot be read is passed over. Raise UsageError when a name is in neither,
+    and what `read` raises.
+    """
+    name, group_name = split_user(user)
+    number = parse_id(name) if name else 0
+    try:
+        passwd = read("etc/passwd")
+    except GockerError:
+        if number is None or not group_name:
+            raise
+        passwd = b""
+    group = read("etc/group") if _needs_groups(group_name, extra) else b""
+    uid, gid, account, home = _find_user(name, number, passwd)
+    member_of: list[int] = []
+    if group_name:
+        gid = _find_group(group_name, group)
+    elif account:
+        member_of = [number for _, number, members in _groups(group) if account in members]
+    # The primary group among them, so that a set-group-id program cannot drop it: CVE-2022-36109.
+    groups = [gid, *member_of, *(_find_group(text, group) for text in extra)]
+    return Identity(uid=uid, gid=gid, groups=tuple(dict.fromkeys(groups)), home=home)
+
+
+def _needs_groups(group_name: str, extra: Iterable[str]) -> bool:
+    return not group_name or any(parse_id(text) is None for text in (group_name, *extra))
+
+
+def _find_user(name: str, number: int | None, passwd: bytes) -> tuple[int, int, bytes, str]:
+    """(uid, gid, account name, home); a number that passwd does not list has gid 0 and home /."""
+    wanted = os.fsencode(name)
+    for account, uid, gid, home in _users(passwd):
+        if uid == number if number is not None else account == wanted:
+            return uid, gid, account, os.fsdecode(home) or "/"
+    if number is None:
+        raise UsageError("find user", name, "not in the container's /etc/passwd", remedy=_REMEDY)
+    return number, 0, b"", "/"
+
+
+def _find_group(name: str, group: bytes) -> int:
+    number = parse_id(name)
+    if number is not None:
+        return number
+    wanted = os.fsencode(name)
+    for account, gid, _ in _groups(group):
+        if account == wanted:
+            return gid
+    raise UsageError("find group", name, "not in the container's /etc/group", remedy="give its number")
+
+
+def _users(passwd: bytes) -> Iterator[tuple[bytes, int, int, bytes]]:
+    """(name, uid, gid, home) of each sound line."""
+    for line in passwd.split(b"\n"):
+        fields = line.split(b":")
+        if len(fields) == 7 and fields[0]:
+            uid, gid = _file_id(fields[2]), _file_id(fields[3])
+            if uid is not None and gid is not None:
+                yield fields[0], uid, gid, fields[5]
+
+
+def _groups(group: bytes) -> Iterator[tuple[bytes, int, list[bytes]]]:
+    """(name, gid, members) of each sound line."""
+    for line in group.split(b"\n"):
+        fields = line.split(b":")
+        if len(fields) == 4 and fields[0]:
+            gid = _file_id(fields[2])
+            if gid is not None:
+                yield fields[0], gid, fields[3].split(b",")
+
+
+def _file_id(field: bytes) -> int | None:
+    """An id in a file of the image; None for what is none, whose line then counts for nothing."""
+    if not field.isdigit() or len(field) > len(str(MAX_ID)):
+        return None
+    number = int(field)
+    return number if number <= MAX_ID else None
