@@ -1,0 +1,154 @@
+"""Mount options, sysctl names, and how the file-system steps say themselves."""
+
+from __future__ import annotations
+
+import pytest
+
+from gocker.errors import UsageError
+from gocker.kernel import mount
+from gocker.plan import Step, step_from_json
+from gocker.steps.cgroupfs import MountCgroups
+from gocker.steps.console import OpenConsole
+from gocker.steps.devices import MakeDevices
+from gocker.steps.masks import MASKED_PATHS, READONLY_PATHS, MaskPaths, ReadonlyPaths
+from gocker.steps.mounts import BindMount, MountEtc, MountFs, OpenSource, TmpfsMount
+from gocker.steps.namespaces import LinkUp, SetDomainname, SetHostname, Sysctl, sysctl_parts
+from gocker.steps.options import MountOptions, sort_options
+from gocker.steps.rootfs import BindRoot, OverlayRoot, PivotRoot, Propagation, RemountRootReadonly
+
+
+def test_words_become_attributes_and_the_rest_is_the_file_systems() -> None:
+    assert sort_options(("nosuid", "size=1m", "noexec", "ro", "mode=700")) == MountOptions(
+        attributes=mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC | mount.MOUNT_ATTR_RDONLY,
+        data=("size=1m", "mode=700"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "attributes", "clear"),
+    [
+        (("ro", "rw"), 0, mount.MOUNT_ATTR_RDONLY),
+        (("rw", "ro"), mount.MOUNT_ATTR_RDONLY, 0),
+        (("nosuid", "suid"), 0, mount.MOUNT_ATTR_NOSUID),
+        (("noatime",), mount.MOUNT_ATTR_NOATIME, mount.MOUNT_ATTR_ATIME),
+        (("noatime", "strictatime"), mount.MOUNT_ATTR_STRICTATIME, mount.MOUNT_ATTR_ATIME),
+        (("noatime", "relatime"), 0, mount.MOUNT_ATTR_ATIME),
+    ],
+)
+def test_the_later_of_two_words_wins(words: tuple[str, ...], attributes: int, clear: int) -> None:
+    options = sort_options(words)
+    assert (options.attributes, options.clear) == (attributes, clear)
+
+
+def test_binds_are_recursive_unless_told_otherwise() -> None:
+    assert sort_options(()).recursive
+    assert sort_options(("rbind",)).recursive
+    assert not sort_options(("bind",)).recursive
+
+
+def test_propagation_words_are_kinds_of_mount_2() -> None:
+    assert sort_options(("rslave",)).propagation == mount.MS_SLAVE | mount.MS_REC
+    assert sort_options(("shared",)).propagation == mount.MS_SHARED
+    assert sort_options(("nosuid",)).propagation == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("net.ipv4.ip_forward", "net/ipv4/ip_forward"),
+        ("net/ipv4/ip_forward", "net/ipv4/ip_forward"),
+        ("net.ipv4.conf.eth0/100.forwarding", "net/ipv4/conf/eth0.100/forwarding"),
+        ("net/ipv4/conf/eth0.100/forwarding", "net/ipv4/conf/eth0.100/forwarding"),
+        ("kernel.msgmax", "kernel/msgmax"),
+    ],
+)
+def test_sysctl_names_of_either_spelling_become_one_path(name: str, path: str) -> None:
+    assert "/".join(sysctl_parts(name)) == path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "kernel",
+        "/",
+        ".",
+        "..",
+        "net..ipv4",
+        "net.",
+        ".net",
+        "/kernel/core_pattern",
+        "net/../kernel/core_pattern",
+        "net/./ipv4",
+        "kernel.domainname/../core_pattern",
+        "net.//.core_pattern",
+        "net.ipv4./../../../kernel.core_pattern",
+        "net.ipv4\0.x",
+    ],
+)
+def test_sysctl_names_that_could_leave_their_place_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="not the name of a sysctl"):
+        sysctl_parts(name)
+
+
+STEPS: list[tuple[Step, str]] = [
+    (Propagation(), "mount --make-rprivate /"),
+    (
+        OverlayRoot(lower=("/top", "/low"), upper="/u", work="/w", at="/r"),
+        "mount -t overlay -o lowerdir=/top:/low,upperdir=/u,workdir=/w,volatile overlay /r",
+    ),
+    (BindRoot(path="/rootfs", at="/r"), "mount --bind /rootfs /r"),
+    (RemountRootReadonly(), "mount -o remount,bind,ro /"),
+    (PivotRoot(), "pivot_root . . && umount -l ."),
+    (
+        MountFs(fstype="proc", target="/proc", options=("nosuid", "nodev")),
+        "mount -t proc -o nosuid,nodev proc /proc",
+    ),
+    (MountFs(fstype="mqueue", target="/dev/mqueue"), "mount -t mqueue mqueue /dev/mqueue"),
+    (BindMount(source="/a", target="/b", options=("ro",)), "mount --rbind -o ro /a /b"),
+    (BindMount(source="/a", target="/b", options=("bind",)), "mount --bind /a /b"),
+    (TmpfsMount(target="/t", options=("size=1m",)), "mount -t tmpfs -o size=1m tmpfs /t"),
+    (OpenSource(source="/a", target="/b"), "open_tree -R /a  # for /b"),
+    (MountEtc(directory="/c/etc", names=("hosts", "hostname")), "mount --bind /c/etc/{hosts,hostname} /etc/"),
+    (
+        MountCgroups(rows=(("memory", "cgroup", ("memory",)), ("pids", "cgroup", ("pids",)))),
+        "mount -t cgroup -o ro cgroup /sys/fs/cgroup/{memory,pids}",
+    ),
+    (
+        MakeDevices(nodes=("null", "tty")),
+        "mknod -m 666 /dev/{null,tty} c && ln -s -t /dev fd stdin stdout stderr ptmx core",
+    ),
+    (MaskPaths(paths=("/proc/keys", "/sys/firmware")), "mask /proc/keys /sys/firmware"),
+    (ReadonlyPaths(paths=("/proc/sys",)), "mount --bind -o ro /proc/sys"),
+    (OpenConsole(), "open /dev/pts/ptmx && mount --bind /dev/pts/0 /dev/console"),
+    (SetHostname(name="h"), "hostname h"),
+    (SetDomainname(name="d"), "domainname d"),
+    (LinkUp(name="lo"), "ip link set lo up"),
+    (Sysctl(name="net.ipv4.ip_forward", value="1"), "sysctl -w net.ipv4.ip_forward=1"),
+]
+
+
+@pytest.mark.parametrize(("step", "line"), STEPS, ids=[step.op for step, _ in STEPS])
+def test_a_step_says_itself_in_a_line_close_to_the_shell(step: Step, line: str) -> None:
+    assert step.describe() == line
+
+
+@pytest.mark.parametrize("step", [step for step, _ in STEPS], ids=[step.op for step, _ in STEPS])
+def test_a_step_is_read_back_from_its_json(step: Step) -> None:
+    assert step_from_json(step.to_json()) == step
+
+
+def test_dockers_masks_hide_and_protect_what_dockers_do() -> None:
+    assert set(MASKED_PATHS) == {
+        *(
+            "/proc/acpi",
+            "/proc/asound",
+            "/proc/interrupts",
+            "/proc/kcore",
+            "/proc/keys",
+            "/proc/latency_stats",
+        ),
+        *("/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats"),
+        *("/sys/devices/virtual/powercap", "/sys/firmware"),
+    }
+    assert set(READONLY_PATHS) == {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
