@@ -66,7 +66,8 @@ install_gocker() {
 	"$venv/bin/python" -m pip uninstall -qy gocker 2>/dev/null # of the same version: pip would keep it
 	"$venv/bin/python" -m pip install -q "$(echo "$dist"/*.whl)$extra"
 	rm -rf "$dist"
-	echo "$stamp" | tee "$venv/installed$extra" >"$venv/installed"
+	echo "$stamp" | tee "$venv/installed" "$venv/installed$extra" >/dev/null
+	[ "$1" != dev ] || cp "$venv/installed" "$venv/installed[test]" # dev includes test
 }
 
 # find_newest: sets $newest to the newest Python of this machine beyond $python, or to nothing.
