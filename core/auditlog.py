@@ -15,7 +15,9 @@ from gocker.auditchain import ZERO, Head, digest, parse_head, parse_line
 from gocker.errors import AuditError, UsageError
 from gocker.record import Record
 
-_OLDER = "name the older files first: gocker audit verify audit.jsonl.1 audit.jsonl"
+_OLDER = (
+    "name the older files first: gocker audit verify audit.jsonl.1 audit.jsonl; or --partial if they are gone"
+)
 _AGE = re.compile(r"(\d+)([smhd])", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -71,13 +73,14 @@ def read_lines(file: IO[bytes], size: int | None = None) -> Iterator[Line]:
 # --- verify -------------------------------------------------------------------------------------------
 
 
-def verify(paths: Sequence[str], *, live: bool = False) -> Verified:
+def verify(paths: Sequence[str], *, live: bool = False, partial: bool = False) -> Verified:
     """Check the chain over the files in order, oldest first; raise ChainError at the first break.
 
     The last file's head record, where there is one, shows lines that are missing at the end. `live`
-    says that the last file is the one that gocker writes to: there the head must be.
+    says that the last file is the one that gocker writes to: there the head must be. `partial` takes
+    the first line as it is, since the files before it are gone.
     """
-    chain = _Verifier()
+    chain = _Verifier(partial=partial)
     for i, path in enumerate(paths, 1):
         with _open(path) as file:
             chain.file(path, file, last=i == len(paths), live=live)
@@ -99,7 +102,8 @@ def _snapshot(path: str, file: IO[bytes]) -> tuple[int, Head | None]:
 class _Verifier:
     """The chain so far: `seq` and `hash` of the last line that was accepted."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, partial: bool) -> None:
+        self.partial = partial
         self.seq, self.hash = 0, ZERO
         self.count = 0
         self.notes: list[str] = []
@@ -133,6 +137,9 @@ class _Verifier:
             raise self._broken(n, f"line {n} is cut: its end is missing")
         if data is None:
             raise self._broken(n, f"line {n} was changed or inserted: it is not an audit event")
+        if self.partial and not self.count:
+            self.seq, self.hash = data["seq"] - 1, data["prev"]
+            self.notes.append(f"the first event is {data['seq']}: those before it are in no file named here")
         seq, own, follows = data["seq"], digest(line.raw), data["prev"] == self.hash
         if follows and seq != self.seq + 1:
             raise self._broken(n, f"line {n} was changed: it says event {seq} in place of {self.seq + 1}")

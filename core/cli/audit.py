@@ -95,7 +95,10 @@ def tail(container: str, event: str, form: str, lines: int, following: bool) -> 
 
 @command.command(short_help="Check that no line was changed, cut or removed.")
 @click.argument("files", metavar="[FILE]...", nargs=-1)
-def verify(files: tuple[str, ...]) -> None:
+@click.option(
+    "--partial", is_flag=True, help="The files before the first one are gone: begin where it begins."
+)
+def verify(files: tuple[str, ...], partial: bool) -> None:
     """Check that no line was changed, cut, moved or removed; exit with 1 and name the line if one was.
 
     FILE defaults to the log that gocker writes to. Name rotated files oldest first: the chain goes on
@@ -109,7 +112,7 @@ def verify(files: tuple[str, ...]) -> None:
     from gocker.auditlog import verify as verify_chain
     from gocker.paths import audit_log
 
-    result = verify_chain(files or (audit_log(),), live=not files)
+    result = verify_chain(files or (audit_log(),), live=not files, partial=partial)
     for note in result.notes:
         click.echo(f"note: {note}", err=True)
     click.echo(f"{result.events} events, chain whole")

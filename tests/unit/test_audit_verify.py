@@ -186,6 +186,20 @@ def test_rotated_files_are_one_chain_and_a_change_names_its_file(log: Log) -> No
     assert caught.value.path == old
 
 
+def test_when_the_older_files_are_gone_the_rest_is_checked_on_request(log: Log) -> None:
+    os.rename(log.path, log.path + ".1")
+    log.write(4)
+    assert problem(log).line == 1
+    result = verify([log.path], live=True, partial=True)
+    assert result.events == 4
+    assert result.notes == ("the first event is 8: those before it are in no file named here",)
+    lines = log.lines
+    lines[0] = change(lines[0])
+    log.lines = lines
+    with pytest.raises(ChainError, match="line 1 was changed"):
+        verify([log.path], live=True, partial=True)
+
+
 def test_a_rotated_file_without_its_last_line_shows_at_the_next_file(log: Log) -> None:
     old = Log(os.path.dirname(log.path))
     old.path += ".1"
