@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from gocker.api import CgroupController
 from gocker.errors import HierarchyError, LimitError
 from gocker.hierarchy import Hierarchies, Place
@@ -24,8 +26,9 @@ class Joined(Record):
     plugin: CgroupController
     place: Place
     path: str  # host directory
+    base: str  # the deepest one above it that is not ours to remove
     requests: dict[str, LimitRequest]  # by label
-    fields: dict[str, str]  # by key: what was asked, and the defaults
+    values: dict[str, str]  # by key: what was asked, and the defaults
 
 
 class CgroupPlan(Record):
@@ -49,6 +52,7 @@ def plan_cgroups(
     for name in sorted({*asked, *registry.standing_controllers()}):
         plugin = registry.controller(name)
         requests = asked.get(name, {})
+        _check_keys(plugin, requests)
         place = _place(plugin, hierarchies)
         if place is None or place.readonly:
             _absent(plugin, hierarchies, requests, unbound)
@@ -59,25 +63,24 @@ def plan_cgroups(
                 plugin=plugin,
                 place=place,
                 path=place.directory(cgroup),
+                base=_base(place, spec.cgroup_parent),
                 requests=requests,
-                fields={**plugin.defaults, **given},
+                values={**plugin.defaults, **given},
             )
         )
-    # The cgroup v2 directory comes last, so that roll-back meets it first: its cgroup.kill ends all.
-    joined.sort(key=lambda one: (one.place.version is Hierarchy.V2, one.plugin.name))
-    born = _make(joined, hierarchies, cgroup, phases)
+    # Roll-back meets last what is made first: cgroup v2 can kill all at once, v1 pids can stop forks.
+    joined.sort(
+        key=lambda one: (one.place.version is Hierarchy.V2, one.plugin.name == "pids", one.plugin.name)
+    )
+    born = _make(joined, hierarchies, spec.cgroup_parent, cgroup, phases)
     for one in joined:
-        recorder = GroupRecorder(
-            one.plugin.name, one.place.version, one.path, one.place.mountpoint, one.requests, phases
-        )
-        resources = one.plugin.parse(one.fields)
-        if one.fields:
+        recorder = GroupRecorder(one.plugin.name, one.place.version, one.path, one.base, one.requests, phases)
+        resources = one.plugin.parse(one.values)
+        if one.values:
             one.plugin.set(recorder, resources)
         one.plugin.apply(recorder)
     for one in reversed(joined):
-        recorder = GroupRecorder(
-            one.plugin.name, one.place.version, one.path, one.place.mountpoint, one.requests, phases
-        )
+        recorder = GroupRecorder(one.plugin.name, one.place.version, one.path, one.base, one.requests, phases)
         one.plugin.remove(recorder)
     kill = [(one.path, one.place.version.value) for one in joined if one.place.version is Hierarchy.V1]
     kill.sort(key=lambda place: "/pids/" not in place[0])  # the pids directory can stop forks first
@@ -87,18 +90,18 @@ def plan_cgroups(
     return CgroupPlan(joined=tuple(joined), born=born, kill=tuple(kill), rows=rows, unbound=unbound)
 
 
-def _make(joined: list[Joined], hierarchies: Hierarchies, cgroup: str, phases: Phases) -> str:
+def _make(joined: list[Joined], hierarchies: Hierarchies, parent: str, cgroup: str, phases: Phases) -> str:
     """One directory for each hierarchy; on v2 always one, for cgroup.kill. Return that one or ""."""
     made: set[str] = set()
     for one in joined:
         if one.place.version is Hierarchy.V1 and one.path not in made:
             made.add(one.path)
-            phases[HOST].append(MakeCgroup(path=one.path, base=one.place.mountpoint, version="v1"))
+            phases[HOST].append(MakeCgroup(path=one.path, base=one.base, version="v1"))
     unified = hierarchies.v2
     if unified is None or unified.readonly:
         return ""
-    path = unified.directory(cgroup)
-    phases[HOST].append(MakeCgroup(path=path, base=unified.mountpoint, version="v2"))
+    path, base = unified.directory(cgroup), _base(unified, parent)
+    phases[HOST].append(MakeCgroup(path=path, base=base, version="v2"))
     wanted = {
         one.plugin.kernel_names[Hierarchy.V2] for one in joined if one.place.version is Hierarchy.V2
     } - {"cgroup"}
@@ -106,7 +109,7 @@ def _make(joined: list[Joined], hierarchies: Hierarchies, cgroup: str, phases: P
         phases[HOST].append(
             EnableControllers(path=path, base=unified.mountpoint, controllers=tuple(sorted(wanted)))
         )
-    phases[REMOVE].append(RemoveCgroup(path=path, base=unified.mountpoint, controller="cgroup", version="v2"))
+    phases[REMOVE].append(RemoveCgroup(path=path, base=base, controller="cgroup", version="v2"))
     return path
 
 
@@ -121,6 +124,25 @@ def _rows(joined: list[Joined], unified: Place | None) -> CgroupRows:
     if unified is not None:
         rows[unified.mountpoint] = ("unified" if rows else "", "cgroup2", ())
     return tuple(rows.values())
+
+
+def _base(place: Place, parent: str) -> str:
+    """The part of `--cgroup-parent` that is there already is the operator's: removal stops at it."""
+    base = place.mountpoint
+    for part in parent.strip("/").split("/") if parent else ():
+        if not os.path.isdir(f"{base}/{part}"):
+            break
+        base = f"{base}/{part}"
+    return base
+
+
+def _check_keys(plugin: CgroupController, requests: dict[str, LimitRequest]) -> None:
+    """Refuse a key that the plug-in does not declare: it would be dropped in silence."""
+    known = {entry.key for entry in plugin.limits}
+    for label, request in requests.items():
+        if label not in known:
+            takes = ", ".join(sorted(known)) or "no limit"
+            raise LimitError("set limit", f"{label}={request.value}", f"unknown; {plugin.name} takes {takes}")
 
 
 def _by_controller(limits: tuple[LimitRequest, ...]) -> dict[str, dict[str, LimitRequest]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -19,6 +20,7 @@ from gocker.planner import Planned, build_plan
 from gocker.receipt import Report, judge, make_report
 from gocker.record import Record
 from gocker.registry import Registry
+from gocker.seccomp import seccomp_step
 from gocker.state import Claim, State
 from gocker.stdio import Signals, Streams, Terminal, attend
 
@@ -31,10 +33,11 @@ class Outcome(Record):
     warnings: tuple[str, ...]  # best-effort limits that do not bind, and what could not be undone
 
 
-def plan(spec: ContainerSpec, registry: Registry) -> Planned:
-    """The launch plan of `spec` on this host; touches nothing."""
-    directory = os.path.join(paths.data_root(), "containers", spec.id)
-    return build_plan(spec, registry, read_host(), directory)
+def plan(spec: ContainerSpec, registry: Registry, *, cache: bool = True) -> Planned:
+    """The launch plan of `spec` on this host. Nothing is touched but, with `cache`, gocker's own caches."""
+    root = paths.data_root()
+    seccomp = seccomp_step(spec, root if cache else "")
+    return build_plan(spec, registry, read_host(), os.path.join(root, "containers", spec.id), seccomp)
 
 
 def run(spec: ContainerSpec, planned: Planned, audit: AuditLog) -> Outcome:
@@ -134,10 +137,8 @@ class _Run:
             return
         for directory, version in self.planned.cgroups.kill[:1]:
             kill_all(directory, version)
-        try:
+        with contextlib.suppress(ProcessLookupError):  # it has ended
             pidfd_send_signal(ctx.pidfd, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # it has ended
         _, self.status, self.rusage = os.wait4(ctx.pid, 0)
         os.close(ctx.pidfd)
         ctx.pidfd = -1

@@ -29,7 +29,7 @@ from typing import Any, NoReturn
 
 from gocker.errors import EXIT_GOCKER_FAILED, ExecError, GockerError, errno_name
 from gocker.kernel.process import PR_SET_PDEATHSIG
-from gocker.kernel.stub import STATUS_FD, stub_fd
+from gocker.kernel.stub import STATUS_FD
 from gocker.kernel.syscalls import prctl
 from gocker.plan import Context, Step
 
@@ -79,7 +79,6 @@ def _failure(index: int, error: BaseException) -> dict[str, Any]:
 def _settle(ctx: Context, channel: _socket.socket, stdio: tuple[int, int, int]) -> _socket.socket:
     """Put the fds where the program and the stub expect them; nothing that is still needed lies below."""
     ctx.fds = {name: _lift(fd) for name, fd in ctx.fds.items()}
-    ctx.fds["stub"] = _lift(stub_fd())
     high = [_lift(fd) for fd in stdio]
     moved = _lift(channel.detach())
     for target, fd in enumerate(high):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _socket
 import json
+import os
 from time import perf_counter_ns
 from typing import Any
 
@@ -55,7 +56,14 @@ class Launcher:
                 self._execute(number, step)
         finally:
             theirs.close()
+        self._close_fds()
         ours.send(init.GO)
+
+    def _close_fds(self) -> None:
+        """The child has its own copies of what the steps opened for it."""
+        for fd in self.ctx.fds.values():
+            os.close(fd)
+        self.ctx.fds.clear()
 
     def _execute(self, number: int, step: Step) -> None:
         self._done.append(step)

@@ -38,6 +38,7 @@ class Context:
         self.enter: Callable[[], NoReturn] = _nowhere  # where the child of the clone goes on
         self.fds: dict[str, int] = {}  # named fds that one step opens and a later one uses
         self.effective: dict[str, tuple[str, str]] = {}  # limit label -> (asked, read back)
+        self.strangers: set[str] = set()  # directories that a step found taken: not ours to undo
         self.unbound: dict[str, str] = {}  # best-effort limit label -> why it does not bind
 
 

@@ -29,9 +29,15 @@ Handlers = list[tuple[NamespaceHandler, NamespaceRequest]]
 
 
 def build_plan(
-    spec: ContainerSpec, registry: Registry, hierarchies: Hierarchies, container_dir: str
+    spec: ContainerSpec,
+    registry: Registry,
+    hierarchies: Hierarchies,
+    container_dir: str,
+    seccomp: InstallSeccomp | None,
 ) -> Planned:
-    """Plan the start of `spec`; touch nothing. `container_dir` is its own directory for layers and /etc.
+    """Plan the start of `spec`; touch nothing.
+
+    `container_dir` is its own directory for layers and /etc; `seccomp` is from gocker.seccomp.
 
     Raise UsageError, LimitError, HierarchyError or PluginError.
     """
@@ -45,7 +51,9 @@ def build_plan(
     for handler, request in handlers:
         if request.mode == "private":
             handler.set_child(_context(spec, request, PARENT, phases))
+    phases[PARENT] += identity.parent_steps(spec)
     _plan_init(spec, handlers, cgroups.rows, phases, container_dir)
+    phases[INIT] += identity.last_steps(spec, seccomp)
     for handler, request in reversed(handlers):
         handler.remove(_context(spec, request, REMOVE, phases))
     steps = {phase: tuple(recorded) for phase, recorded in phases.items()}
@@ -122,7 +130,6 @@ def _plan_init(
     steps += file_system_steps(spec, directory, rows)
     if spec.terminal:
         steps.append(AttachConsole())
-    steps += identity.last_steps(spec)
 
 
 def _plan_sysctls(spec: ContainerSpec, handlers: Handlers, steps: list[Step]) -> None:

@@ -30,7 +30,7 @@ def print_plan(options: dict[str, Any], shape: str) -> int:
     from gocker.images import planned_image
     from gocker.registry import Registry
 
-    plan = engine.plan(build_spec(options, planned_image), Registry()).plan
+    plan = engine.plan(build_spec(options, planned_image), Registry(), cache=False).plan
     if shape == "json":
         click.echo(json.dumps({**plan.to_json(), "digest": plan.digest}, indent=2))
         return 0

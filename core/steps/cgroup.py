@@ -35,7 +35,7 @@ class MakeCgroup(Step):
         try:
             cgroupfs.make(self.path, self.base)
         except FileExistsError as error:
-            _strangers(ctx).add(self.path)
+            ctx.strangers.add(self.path)
             raise HierarchyError(
                 "make cgroup",
                 self.path,
@@ -46,14 +46,8 @@ class MakeCgroup(Step):
 
     def undo(self, ctx: Context) -> None:
         """Kill what is in it and remove it; a cgroup that `execute` found in its way stays."""
-        if self.path not in _strangers(ctx):
+        if self.path not in ctx.strangers:
             cgroupfs.remove(self.path, self.base, self.version)
-
-
-def _strangers(ctx: Context) -> set[str]:
-    """Cgroups of others, found where ours should be: the undo of the failed step must spare them."""
-    strangers: set[str] = vars(ctx).setdefault("strangers", set())
-    return strangers
 
 
 class EnableControllers(Step):
