@@ -219,13 +219,13 @@ def test_a_malformed_mount_is_named(line: str, reason: str) -> None:
 @pytest.mark.parametrize(
     "line", ["one two", "40 27 0:1 / /cg rw - cgroup none", "x 27 0:1 / /c rw - cgroup n rw"]
 )
-def test_oddities_of_other_mounts_do_not_matter() -> None:
-    assert resolve("x y z / odd rw\n40 27 0:1 / /a rw - cgroup2 none rw\n", "0::/\n", {}).mode == "v2"
-
-
 def test_resolving_names_a_malformed_line_too(line: str) -> None:
     with pytest.raises(HierarchyError, match="line 2 "):
         resolve(f"{GOOD}\n{line}\n", "0::/\n", {})
+
+
+def test_oddities_of_other_mounts_do_not_matter() -> None:
+    assert resolve("x y z / odd rw\n40 27 0:1 / /a rw - cgroup2 none rw\n", "0::/\n", {}).mode == "v2"
 
 
 # --- /proc/PID/cgroup
