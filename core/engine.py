@@ -95,6 +95,8 @@ class _Run:
         if self.status is not None and error is None:
             self.streams.finish()
         report = self._report(started, error)
+        if report.verdict.kind == "oom":
+            self.launcher.note("container.oom", "warning", detail=report.verdict.detail)
         self.launcher.note("container.exit", report=report.to_json())
         failures = [*self.launcher.remove(), *self.launcher.undo()]
         if not failures:

@@ -14,6 +14,7 @@ from gocker.registry import Registry
 from gocker.rootplan import ETC_FILES, CgroupRows, file_system_steps
 from gocker.steps import identity
 from gocker.steps.host import MakeDirectory, WriteHostFile
+from gocker.steps.identity import InstallSeccomp
 from gocker.steps.launch import AttachConsole, BecomeRoot, Clone, UnshareCgroup
 from gocker.steps.namespaces import Sysctl
 

@@ -15,12 +15,12 @@ from gocker.cli.spec import build_spec
 @run_options
 @click.option("--format", "shape", type=click.Choice(["text", "json"]), default="text", help="Lines or JSON.")
 def command(shape: str, **options: Any) -> int:
-    r"""Print the steps that `gocker run` with the same arguments would take; touch nothing.
+    """Print the steps that `gocker run` with the same arguments would take; touch nothing.
 
     \b
     Example:
       gocker plan --limit memory=100m base true
-    """
+    """  # noqa: D301
     return print_plan(options, shape)
 
 

@@ -21,7 +21,7 @@ from gocker.receipt import Report, verdict_exit_code
 @click.option("--report", metavar="FILE", help="Write how it ended, as JSON; `-` is stderr.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and touch nothing.")
 def command(report: str | None, *, dry_run: bool, **options: Any) -> int:
-    r"""Run a command in a new container and return its exit status.
+    """Run a command in a new container and return its exit status.
 
     \b
     Examples:
@@ -30,7 +30,7 @@ def command(report: str | None, *, dry_run: bool, **options: Any) -> int:
       gocker run -it base sh
       gocker run --rootfs /srv/alpine --read-only -v "$PWD":/work -w /work /bin/ls
       gocker run --report - --timeout 5 base sleep 60
-    """
+    """  # noqa: D301
     if dry_run:
         from gocker.cli.plan import print_plan
 
