@@ -66,7 +66,7 @@ def parse_elf(data: bytes) -> Elf | None:
             wanted: tuple(_text(data, tables[0] + value) for tag, value in tags if tag == wanted)
             for wanted in (_DT_NEEDED, _DT_RPATH, _DT_RUNPATH)
         }
-    except (struct.error, IndexError) as error:
+    except (struct.error, IndexError, OverflowError) as error:
         raise ValueError(f"a broken ELF file: {error}") from error
     return Elf(
         abi=abi,

@@ -5,6 +5,7 @@ import os
 import sys
 
 import pytest
+from elfs import elf
 from elftools.elf.dynamic import DynamicSegment
 from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import InterpSegment
@@ -95,3 +96,18 @@ def test_a_damaged_file_gives_a_value_error_at_most(edits: list[tuple[int, int]]
         parse_elf(bytes(data[:end]))
     except ValueError as error:
         assert "broken ELF file" in str(error)  # noqa: PT017 - most damage goes unnoticed
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("big", [False, True])
+def test_both_classes_and_byte_orders_are_read(bits: int, big: bool) -> None:
+    data = elf(
+        "libc.so.6", "liba.so", interpreter="/lib/ld.so", rpath="/a:/b", runpath="$ORIGIN", bits=bits, big=big
+    )
+    assert parse_elf(data) == Elf(
+        abi=Abi(bits=bits // 32, order=1 + big, machine=62),
+        interpreter="/lib/ld.so",
+        needed=("libc.so.6", "liba.so"),
+        rpath=("/a", "/b"),
+        runpath=("$ORIGIN",),
+    )
