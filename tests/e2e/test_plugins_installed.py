@@ -300,7 +300,7 @@ def test_a_third_party_limit_binds_in_the_kernel(
     assert (process.returncode, out) == (0, "done\n"), err
     assert json.loads(report.read_text())["limits"]["hugetlb.2MB"] == {
         "asked": "64m",
-        "effective": "67108864",
+        "effective": 67108864,
     }
     assert not list(Path(hugetlb).glob(f"**/{container}"))
     code, out, err = installation.gocker("audit", "show", "--container", container, "--format", "json")
@@ -371,6 +371,6 @@ def test_the_package_of_the_tutorial_does_what_the_tutorial_says(
         )
         assert code == 0, err
     report = json.loads((tmp_path / "report").read_text())
-    assert report["limits"]["cpucap"] == {"asked": "50", "effective": "50000" if v1 else "50000 100000"}
-    assert report["limits"]["cpucap.burst"] == {"asked": "20", "effective": "20000"}
+    assert report["limits"]["cpucap"] == {"asked": "50", "effective": 50000 if v1 else "50000 100000"}
+    assert report["limits"]["cpucap.burst"] == {"asked": "20", "effective": 20000}
     assert report["usage"]["cpucap_throttled_us"] > 0
