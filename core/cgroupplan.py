@@ -53,7 +53,7 @@ def plan_cgroups(
         plugin = registry.controller(name)
         requests = asked.get(name, {})
         _check_keys(plugin, requests)
-        place = _place(plugin, hierarchies)
+        place = hierarchies.place_of(plugin.kernel_names)
         if place is None or place.readonly:
             _absent(plugin, hierarchies, requests, unbound)
             continue
@@ -157,18 +157,6 @@ def _by_controller(limits: tuple[LimitRequest, ...]) -> dict[str, dict[str, Limi
                 remedy="ask once",
             )
     return asked
-
-
-def _place(plugin: CgroupController, hierarchies: Hierarchies) -> Place | None:
-    """Where the kernel has the plug-in's controller, on the version that the plug-in knows it by."""
-    for version in (Hierarchy.V1, Hierarchy.V2):
-        name = plugin.kernel_names.get(version)
-        if name is None:
-            continue
-        place = hierarchies.v2 if name == "cgroup" else hierarchies.find(name)
-        if place is not None and place.version is version:
-            return place
-    return None
 
 
 def _absent(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from gocker import paths
 from gocker.errors import GockerError, errno_name
@@ -130,14 +130,13 @@ def _controllers(hierarchies: Hierarchies) -> Iterator[Check]:
 
     registry = Registry()
     for name, plugin in registry.controllers().items():
-        kernel_names = dict.fromkeys(plugin.kernel_names.values())
-        place = next((found for kernel in kernel_names if (found := hierarchies.find(kernel))), None)
-        if place is None or plugin.kernel_names.get(place.version) is None:
+        place = hierarchies.place_of(plugin.kernel_names)
+        if place is None:
             yield Check(
                 f"controller {name}",
                 LIMITED,
                 "the kernel's controller is not mounted here",
-                _absent(hierarchies, kernel_names),
+                _absent(hierarchies, plugin.kernel_names),
             )
             continue
         probe = place.directory(f"gocker-doctor-{os.getpid()}")
@@ -156,9 +155,9 @@ def _controllers(hierarchies: Hierarchies) -> Iterator[Check]:
         )
 
 
-def _absent(hierarchies: Hierarchies, kernel_names: dict[str, None]) -> str:
+def _absent(hierarchies: Hierarchies, kernel_names: Mapping[Hierarchy, str]) -> str:
     try:
-        hierarchies.require(next(iter(kernel_names)))
+        hierarchies.require(next(iter(kernel_names.values())))
     except GockerError as error:
         return error.remedy
     return ""

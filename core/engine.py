@@ -189,6 +189,8 @@ class _Run:
 
     def _note_create(self) -> None:
         spec = self.spec
+        for plugin in self.planned.refused:
+            self.launcher.note("plugin.refused", "warning", **plugin.asdict())
         self.launcher.note(
             "container.create",
             name=spec.name,

@@ -105,6 +105,14 @@ class Hierarchies(Record):
                 return place
         return None
 
+    def place_of(self, kernel_names: Mapping[Hierarchy, str]) -> Place | None:
+        """The place of the controller that has these names, v1 before v2; None when neither is in reach."""
+        for version in (Hierarchy.V1, Hierarchy.V2):
+            place = self.find(kernel_names.get(version, ""))
+            if place is not None and place.version is version:
+                return place
+        return None
+
     def require(self, controller: str) -> Place:
         """The place of `controller`, writable; raise HierarchyError with the remedy otherwise."""
         place = self.find(controller)

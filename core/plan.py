@@ -14,11 +14,11 @@ gocker can undo what a killed one left.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, NoReturn
 
+from gocker.digest import sha256
 from gocker.errors import StateError
 from gocker.model import ContainerSpec
 from gocker.record import Record
@@ -149,7 +149,7 @@ class Plan(Record):
     @property
     def digest(self) -> str:
         """`sha256:HEX` of the canonical JSON."""
-        return "sha256:" + hashlib.sha256(self.canonical()).hexdigest()
+        return "sha256:" + sha256(self.canonical()).hexdigest()
 
 
 def plan_from_json(data: Any) -> Plan:

@@ -10,7 +10,7 @@ from gocker.model import ContainerSpec, NamespaceRequest
 from gocker.plan import HOST, INIT, PARENT, PHASES, REMOVE, Plan, Step
 from gocker.record import Record
 from gocker.recorder import KernelRecorder, Phases
-from gocker.registry import Registry
+from gocker.registry import PluginInfo, Registry
 from gocker.rootplan import ETC_FILES, CgroupRows, file_system_steps
 from gocker.steps import identity
 from gocker.steps.host import MakeDirectory, WriteHostFile
@@ -24,6 +24,7 @@ class Planned(Record):
 
     plan: Plan
     cgroups: CgroupPlan
+    refused: tuple[PluginInfo, ...] = ()  # plug-ins that no run can have; this one does not need them
 
 
 Handlers = list[tuple[NamespaceHandler, NamespaceRequest]]
@@ -58,7 +59,9 @@ def build_plan(
     for handler, request in reversed(handlers):
         handler.remove(_context(spec, request, REMOVE, phases))
     steps = {phase: tuple(recorded) for phase, recorded in phases.items()}
-    return Planned(plan=Plan(container=spec.id, name=spec.name, **steps), cgroups=cgroups)
+    return Planned(
+        plan=Plan(container=spec.id, name=spec.name, **steps), cgroups=cgroups, refused=registry.refused()
+    )
 
 
 def _context(spec: ContainerSpec, request: NamespaceRequest, phase: str, phases: Phases) -> NamespaceContext:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
 
-import click
+from gocker.lazy import defer
 
-from gocker import __version__
-from gocker.errors import EXIT_GOCKER_FAILED, GockerError
+defer("inspect")
+
+import click  # noqa: E402 - after what it would load
+
+from gocker import __version__  # noqa: E402
+from gocker.cli.options import Option, help_option  # noqa: E402
+from gocker.errors import EXIT_GOCKER_FAILED, GockerError  # noqa: E402
 
 COMMANDS = {
     "run": "Run a command in a new container.",
@@ -37,16 +43,20 @@ class LazyGroup(click.Group):
         command: click.Command = importlib.import_module(f"gocker.cli.{cmd_name}").command
         return command
 
+    def get_help_option(self, ctx: click.Context) -> click.Option:
+        """Ours."""
+        return help_option()
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List them without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["--help"]})
-@click.version_option(__version__, prog_name="gocker")
+@click.group(cls=LazyGroup, invoke_without_command=True)
+@click.option("--version", cls=Option, is_flag=True, help="Print the version and exit.")
 @click.pass_context
-def cli(ctx: click.Context) -> None:
+def cli(ctx: click.Context, *, version: bool) -> None:
     """Run containers whose every limit and isolation is a plug-in and every step on the record.
 
     \b
@@ -56,6 +66,9 @@ def cli(ctx: click.Context) -> None:
       gocker plan --limit memory=100m base true
       gocker why CONTAINER
     """  # noqa: D301
+    if version or ctx.invoked_subcommand is None:
+        click.echo(f"gocker {__version__}" if version else ctx.get_help())
+        ctx.exit()
     if ctx.invoked_subcommand not in _TOUCH_NOTHING and "--help" not in sys.argv:
         _recover()
 
@@ -82,20 +95,36 @@ def show_error(error: GockerError) -> None:
 
 
 def main() -> None:
-    """Entry point; exits with docker's codes: 125 gocker failed, 126, 127, else the program's own."""
+    """Entry point; ends with docker's codes: 125 gocker failed, 126, 127, else the program's own."""
+    gc.disable()  # a start makes no garbage worth 3 ms of looking for it
+    status = _main()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        status = 128 + 13  # the reader of our output has gone
+    os._exit(status)  # all is done and undone: the interpreter need not take itself apart
+
+
+def _main() -> int:
     try:
         status = cli.main(prog_name="gocker", standalone_mode=False)
     except GockerError as error:
         show_error(error)
-        status = error.exit_code
+        return error.exit_code
     except click.exceptions.Exit as done:
-        status = done.exit_code
+        return done.exit_code
     except click.ClickException as error:
         error.show()
-        status = EXIT_GOCKER_FAILED
+        return EXIT_GOCKER_FAILED
     except click.Abort:
-        status = 128 + 2
+        return 128 + 2
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of our output has gone: nothing to say
-        status = 128 + 13
-    sys.exit(status if isinstance(status, int) else 0)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 128 + 13
+    except Exception:  # noqa: BLE001 - what no one foresaw is a bug: show it whole
+        import traceback
+
+        traceback.print_exc()
+        return EXIT_GOCKER_FAILED
+    return status if isinstance(status, int) else 0

@@ -7,6 +7,33 @@ from typing import Any
 
 import click
 
+
+class Option(click.Option):
+    """Its help text needs no tidying, for which click.Option would load `inspect` (see gocker.lazy)."""
+
+    def __init__(self, *args: Any, help: str | None = None, **kwargs: Any) -> None:  # noqa: A002 - click's name
+        super().__init__(*args, **kwargs)
+        self.help = help
+
+
+def _show_help(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        click.echo(ctx.get_help())
+        ctx.exit()
+
+
+def help_option() -> Option:
+    """`--help`, as click makes it, but for Option."""
+    return Option(
+        ["--help"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_show_help,
+        help="Show this message and exit.",
+    )
+
+
 _MANY = {"multiple": True}
 _MODE = "[private|host|ns:PATH]"
 
@@ -152,8 +179,16 @@ def run_options(function: Callable[..., Any]) -> Callable[..., Any]:
         "arguments", nargs=-1, type=click.UNPROCESSED, metavar="[IMAGE] [COMMAND] [ARG]..."
     )(function)
     for flags, attributes in reversed(_OPTIONS):
-        function = click.option(*flags, **attributes)(function)
+        function = click.option(*flags, cls=Option, **attributes)(function)
     return function
+
+
+class Command(click.Command):
+    """A command with that help option."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option:
+        """Ours."""
+        return help_option()
 
 
 CONTEXT = {"allow_interspersed_args": False}

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from gocker.cli.options import CONTEXT, run_options
+from gocker.cli.options import CONTEXT, Command, run_options
 from gocker.cli.spec import build_spec
 
 
-@click.command("plan", context_settings=CONTEXT)
+@click.command("plan", cls=Command, context_settings=CONTEXT)
 @run_options
 @click.option("--format", "shape", type=click.Choice(["text", "json"]), default="text", help="Lines or JSON.")
 def command(shape: str, **options: Any) -> int:

@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from gocker.api import CgroupController
-    from gocker.hierarchy import Hierarchies, Place
+    from gocker.hierarchy import Hierarchies
     from gocker.registry import PluginInfo
 
 _WIDTH = 100
@@ -63,7 +63,7 @@ def _row(info: PluginInfo, controller: CgroupController | None, hierarchies: Hie
     row: dict[str, Any] = {**info.asdict(), "hierarchy": None, "mount": None, "limits": []}
     if info.group != CONTROLLERS or controller is None:
         return row
-    place = _place(controller, hierarchies)
+    place = hierarchies.place_of(controller.kernel_names)
     if place:
         row.update(hierarchy=place.version.value, mount=place.mountpoint)
     row["limits"] = [
@@ -77,15 +77,6 @@ def _row(info: PluginInfo, controller: CgroupController | None, hierarchies: Hie
         for limit in controller.limits
     ]
     return row
-
-
-def _place(controller: CgroupController, hierarchies: Hierarchies) -> Place | None:
-    """Where this host has the controller, by the name that it has on that version."""
-    for version, name in controller.kernel_names.items():
-        place = hierarchies.find(name)
-        if place and place.version is version:
-            return place
-    return None
 
 
 def _table(rows: list[dict[str, Any]]) -> Iterator[str]:

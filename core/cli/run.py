@@ -10,16 +10,16 @@ from typing import Any
 import click
 
 from gocker.cli.main import show_error, show_warning
-from gocker.cli.options import CONTEXT, run_options
+from gocker.cli.options import CONTEXT, Command, Option, run_options
 from gocker.cli.spec import build_spec
 from gocker.errors import UsageError
 from gocker.receipt import Report, verdict_exit_code
 
 
-@click.command("run", context_settings=CONTEXT)
+@click.command("run", cls=Command, context_settings=CONTEXT)
 @run_options
-@click.option("--report", metavar="FILE", help="Write how it ended, as JSON; `-` is stderr.")
-@click.option("--dry-run", is_flag=True, help="Print the plan and touch nothing.")
+@click.option("--report", cls=Option, metavar="FILE", help="Write how it ended, as JSON; `-` is stderr.")
+@click.option("--dry-run", cls=Option, is_flag=True, help="Print the plan and touch nothing.")
 def command(report: str | None, *, dry_run: bool, **options: Any) -> int:
     """Run a command in a new container and return its exit status.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import _socket
-import ctypes
 import errno
 import fcntl
 import os
@@ -13,7 +12,7 @@ import termios
 from typing import Any
 
 from gocker.errors import KernelError
-from gocker.kernel import process
+from gocker.kernel import mount, process
 from gocker.kernel.spawn import spawn
 from gocker.kernel.stub import STATUS_FD
 from gocker.kernel.syscalls import call, unshare
@@ -21,8 +20,6 @@ from gocker.plan import Context, Step
 
 CONSOLE = b"console"
 """The packet that carries the pty master; core/init.py draws the protocol."""
-
-_PROC_SUPER_MAGIC, _SYSFS_MAGIC = 0x9FA0, 0x62656572  # linux/magic.h
 
 
 class Clone(Step):
@@ -101,11 +98,8 @@ class WriteKernelFile(Step):
 
 
 def _require_kernel_file(fd: int, path: str) -> None:
-    buffer = ctypes.create_string_buffer(256)  # struct statfs is 120 bytes, its first word f_type
-    call("fstatfs", fd, buffer)
-    magic = int.from_bytes(buffer.raw[:8], sys.byteorder)
-    expected = _PROC_SUPER_MAGIC if path.startswith("/proc/") else _SYSFS_MAGIC
-    if magic != expected:
+    expected = mount.PROC_MAGIC if path.startswith("/proc/") else mount.SYSFS_MAGIC
+    if mount.file_system_magic(fd) != expected:
         raise KernelError("write", path, "not on the kernel's own file system", errno=errno.EXDEV)
 
 
