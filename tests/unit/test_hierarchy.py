@@ -474,6 +474,28 @@ def test_find_and_require_give_the_place() -> None:
     assert hierarchies.require("cgroup") is hierarchies.v2
 
 
+@pytest.mark.parametrize(
+    ("host", "names", "controller"),
+    [
+        ("ubuntu-18.04-hybrid", {Hierarchy.V1: "blkio", Hierarchy.V2: "io"}, "blkio"),
+        ("debian-12-systemd", {Hierarchy.V1: "blkio", Hierarchy.V2: "io"}, "io"),
+        ("microvm-hybrid-hugetlb-on-v2", {Hierarchy.V1: "hugetlb", Hierarchy.V2: "hugetlb"}, "hugetlb"),
+        ("microvm-hybrid-hugetlb-on-v2", {Hierarchy.V1: "cpuacct", Hierarchy.V2: "cgroup"}, "cpuacct"),
+        ("debian-12-systemd", {Hierarchy.V1: "cpuacct", Hierarchy.V2: "cgroup"}, "cgroup"),
+        ("ubuntu-18.04-hybrid", {Hierarchy.V2: "memory"}, None),
+        ("debian-12-systemd", {Hierarchy.V1: "memory"}, None),
+        ("debian-12-systemd", {}, None),
+    ],
+)
+def test_a_controller_is_found_by_its_name_on_the_version_that_carries_it(
+    host: str, names: dict[Hierarchy, str], controller: str | None
+) -> None:
+    hierarchies = Host(host).resolve()
+    expected = hierarchies.find(controller) if controller else None
+    assert hierarchies.place_of(names) == expected
+    assert (expected is None) == (controller is None)
+
+
 def refusal(host: str, controller: str) -> HierarchyError:
     with pytest.raises(HierarchyError) as caught:
         Host(host).resolve().require(controller)
