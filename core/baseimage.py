@@ -69,7 +69,7 @@ def make_tree(host: str = "") -> FileTree:
     tree = FileTree()
     programs = HostPrograms(tree, host)
     for directory in ("/bin", "/sbin", "/lib", "/lib64"):
-        programs.follow(directory)  # a link where they are merged into /usr
+        programs.add_directory(directory)  # a link where they are merged into /usr
     wanted = f"{_ESSENTIAL} {_COREUTILS} {_OTHERS}".split()
     missing = [name for name in wanted if not programs.add(name)]
     bash = programs.add("bash")

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 
 from gocker.elf import Abi, Elf, parse_elf
-from gocker.filetree import FILE, LINK, Entry, FileTree
+from gocker.filetree import DIRECTORY, FILE, LINK, Entry, FileTree
 
 _PROGRAM_DIRS = ("/usr/bin", "/bin", "/usr/sbin", "/sbin")
 _LIBRARY_DIRS = ("/lib64", "/usr/lib64", "/lib", "/usr/lib")
@@ -54,9 +54,9 @@ class HostPrograms:
         """Copy one file as it is; False when it is not there. Raise OSError when it cannot be read."""
         return bool(self._attempt(lambda path: self._copy(path)[0], path))
 
-    def follow(self, path: str) -> None:
-        """Copy the symbolic links, if any, on the way to `path`."""
-        self._attempt(self._resolve, path)
+    def add_directory(self, path: str) -> None:
+        """Make the host's directory `path`, if there is one, with the links on the way, but empty."""
+        self._attempt(self._make, path)
 
     def _attempt(self, copy: Callable[[str], str], path: str) -> str:
         """Do `copy(path)` and keep what it has brought; else "" and nothing."""
@@ -66,6 +66,12 @@ class HostPrograms:
         except (_Missing, FileNotFoundError, PermissionError, IsADirectoryError):
             return ""
         self._commit()
+        return real
+
+    def _make(self, path: str) -> str:
+        real = self._resolve(path)
+        if real not in self._tree.entries:
+            self._new[real] = Entry(kind=DIRECTORY)
         return real
 
     def _commit(self) -> None:

@@ -152,8 +152,10 @@ def check_rootfs(path: str) -> str:
     Raise ImageError when it is not there, no directory, unreadable, or holds gocker's own data.
     """
     remedy = "give the directory of an unpacked root file system"
+    if not path:
+        raise ImageError("use rootfs", repr(path), "no directory is named", remedy=remedy)
     try:
-        real = os.path.realpath(path or "/dev/null", strict=True)
+        real = os.path.realpath(path, strict=True)
         os.close(os.open(real, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         os.stat(f"{real}/.")  # needs search permission, which opening does not
     except OSError as error:

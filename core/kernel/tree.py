@@ -28,7 +28,7 @@ def remove_tree(parent: int | str, name: str) -> None:
 
     `parent` is the fd or the path of the directory that holds it. Symbolic links are removed, never
     followed; only one directory is open at a time, however deep the tree is. A mount point below is
-    refused with EXDEV or EBUSY, so that what is mounted there stays whole. Raise OSError that names
+    refused with EBUSY (EXDEV if it became one meanwhile), so that what is mounted there stays whole. Raise OSError that names
     the path below `parent`. Source: openat2(2).
     """
     if name in {"", ".", ".."} or "/" in name:
