@@ -11,12 +11,13 @@ from gocker.steps.cgroupfs import PATH as CGROUPS
 from gocker.steps.cgroupfs import MountCgroups
 from gocker.steps.console import OpenConsole
 from gocker.steps.devices import MakeDevices
+from gocker.steps.idmap import MapLayers
 from gocker.steps.masks import MASKED_PATHS, READONLY_PATHS, MaskPaths, ReadonlyPaths
 from gocker.steps.mounts import BindMount, MountEtc, MountFs, OpenSource, TmpfsMount
 from gocker.steps.options import sort_options
 from gocker.steps.rootfs import BindRoot, OverlayRoot, PivotRoot, Propagation, RemountRootReadonly
 
-__all__ = ["ETC_FILES", "MASKED_PATHS", "READONLY_PATHS", "CgroupRows", "file_system_steps"]
+__all__ = ["ETC_FILES", "MASKED_PATHS", "READONLY_PATHS", "CgroupRows", "file_system_steps", "layer_steps"]
 
 CgroupRows = tuple[tuple[str, str, tuple[str, ...]], ...]
 """(directory below /sys/fs/cgroup, file system type, options); pure v2 is one row, ("", "cgroup2", ())."""
@@ -31,14 +32,15 @@ _UNDO_HARDENED = {"nosuid": "suid", "nodev": "dev", "noexec": "exec"}
 def file_system_steps(spec: ContainerSpec, container_dir: str, cgroups: CgroupRows = ()) -> tuple[Step, ...]:
     """All steps from the first change of a mount to PivotRoot; none when the mounts are not the container's own.
 
-    `container_dir` holds upper, work, root (empty) and etc with `ETC_FILES`; `cgroups` are the
-    hierarchies in which the container has a directory of its own. Raise UsageError.
+    `container_dir` holds upper and work (unless the root is writable) and etc with `ETC_FILES`;
+    `cgroups` are the hierarchies in which the container has a directory of its own. Raise UsageError.
     """
     if spec.rootfs is None:
         return ()
     mounts = _user_mounts(spec)
     taken = frozenset(mount.target for mount in mounts)
-    sources, early, late = _user_steps(mounts)
+    early, late = _user_steps(mounts)
+    sources = () if _mapped(spec) else _sources(mounts, only_travelling=True)
     steps: list[Step] = [
         *sources,
         Propagation(),
@@ -46,8 +48,7 @@ def file_system_steps(spec: ContainerSpec, container_dir: str, cgroups: CgroupRo
         *_system_steps(spec, cgroups, taken),
     ]
     steps += early
-    names = tuple(name for name in ETC_FILES if f"/etc/{name}" not in taken)
-    if names:
+    if names := _etc_files(mounts):
         steps.append(MountEtc(directory=f"{container_dir}/etc", names=names, readonly=spec.rootfs.readonly))
     steps += late
     if spec.terminal:
@@ -61,26 +62,62 @@ def file_system_steps(spec: ContainerSpec, container_dir: str, cgroups: CgroupRo
     return (*steps, PivotRoot())
 
 
+def layer_steps(spec: ContainerSpec, container_dir: str) -> tuple[Step, ...]:
+    """Host-phase steps, after `container_dir` has been made; only a user namespace needs any.
+
+    Raise UsageError.
+    """
+    if spec.rootfs is None or not _mapped(spec):
+        return ()
+    mounts = _user_mounts(spec)
+    layers = MapLayers(
+        lower=spec.rootfs.lower,
+        container=container_dir,
+        overlay=not spec.rootfs.writable,
+        etc=_etc_files(mounts),
+        uid_map=tuple((m.inside, m.outside, m.count) for m in spec.uid_map),
+        gid_map=tuple((m.inside, m.outside, m.count) for m in spec.gid_map),
+        userns=spec.namespace("user").path,
+    )
+    return (layers, *_sources(mounts, only_travelling=False))
+
+
+def _etc_files(mounts: list[Mount]) -> tuple[str, ...]:
+    taken = {mount.target for mount in mounts}
+    return tuple(name for name in ETC_FILES if f"/etc/{name}" not in taken)
+
+
+def _mapped(spec: ContainerSpec) -> bool:
+    return spec.namespace("user").mode != "host"
+
+
 def _root(spec: ContainerSpec, container_dir: str) -> Step:
-    rootfs, at = spec.rootfs, f"{container_dir}/root"
+    rootfs = spec.rootfs
     assert rootfs is not None  # noqa: S101 - file_system_steps looked
     if rootfs.writable:
-        return BindRoot(path=rootfs.lower, at=at)
+        return BindRoot(path=rootfs.lower)
     return OverlayRoot(
-        lower=(rootfs.lower,), upper=f"{container_dir}/upper", work=f"{container_dir}/work", at=at
+        lower=(rootfs.lower,),
+        upper=f"{container_dir}/upper",
+        work=f"{container_dir}/work",
+        userxattr=_mapped(spec),
     )
 
 
 def _system_steps(spec: ContainerSpec, cgroups: CgroupRows, taken: frozenset[str]) -> list[Step]:
     own = {kind: spec.namespace(kind).mode == "private" for kind in ("network", "ipc", "cgroup")}
-    mapped = spec.namespace("user").mode != "host"
+    mapped = _mapped(spec)
     mode = ("rw",) if spec.privileged else ("ro",)
     steps: list[Step] = [MountFs(fstype="proc", target="/proc", options=_HARDENED)]
     if "/sys" not in taken:
         fallback = "/sys" if mapped and not own["network"] else ""
         steps.append(MountFs(fstype="sysfs", target="/sys", options=(*_HARDENED, *mode), bind=fallback))
-        if cgroups and own["cgroup"] and CGROUPS not in taken:
+        if CGROUPS in taken:
+            pass
+        elif cgroups and own["cgroup"]:
             steps.append(_cgroups(cgroups, mode))
+        elif fallback:  # the host's cgroups would show
+            steps.append(MountFs(fstype="tmpfs", target=CGROUPS, options=(*_HARDENED, "ro", "size=4k")))
     if "/dev" not in taken:
         steps += _dev_steps(spec, taken, own_ipc=own["ipc"], mapped=mapped)
     return steps
@@ -144,27 +181,33 @@ def _check_mount(mount: Mount, target: str, spec: ContainerSpec) -> None:
         raise UsageError("mount on", target, f"{mount.kind} has no option {unknown[0]}")
 
 
-def _user_steps(mounts: list[Mount]) -> tuple[list[Step], list[Step], list[Step]]:
-    """(sources to open first, mounts right below the root, deeper ones): /etc/hosts comes between."""
-    sources: list[Step] = []
+def _user_steps(mounts: list[Mount]) -> tuple[list[Step], list[Step]]:
+    """(mounts right below the root, deeper ones): those of /etc/hosts come between."""
     early: list[Step] = []
     late: list[Step] = []
     for mount in mounts:
-        mode = ("ro",) if mount.readonly else ()
-        options = (*mount.options, *mode)
+        options = _options(mount)
         step: Step
         if mount.kind == "tmpfs":
             hardened = (word for word in _HARDENED if _UNDO_HARDENED[word] not in options)
             step = TmpfsMount(target=mount.target, options=(*hardened, *options))
         else:
             step = BindMount(source=mount.source, target=mount.target, options=options)
-            sorted_out = sort_options(options)
-            if sorted_out.propagation and any(word in _TRAVELLING for word in options):
-                sources.append(
-                    OpenSource(source=mount.source, target=mount.target, recursive=sorted_out.recursive)
-                )
         (early if mount.target.count("/") == 1 else late).append(step)
-    return sources, early, late
+    return early, late
+
+
+def _options(mount: Mount) -> tuple[str, ...]:
+    return (*mount.options, "ro") if mount.readonly else mount.options
+
+
+def _sources(mounts: list[Mount], *, only_travelling: bool) -> tuple[Step, ...]:
+    """The sources of binds that must be opened early, or of all."""
+    return tuple(
+        OpenSource(source=mount.source, target=mount.target, recursive=sort_options(mount.options).recursive)
+        for mount in mounts
+        if mount.kind == "bind" and not (only_travelling and _TRAVELLING.isdisjoint(mount.options))
+    )
 
 
 _TRAVELLING = frozenset({"shared", "rshared", "slave", "rslave"})

@@ -146,9 +146,9 @@ def pivot_root_here() -> None:
     call("pivot_root", b".", b".")
 
 
-def detach_here() -> None:
-    """Lazily unmount all that is mounted on the working directory; umount2(2)."""
-    call("umount2", b".", MNT_DETACH)
+def detach(path: bytes) -> None:
+    """Lazily unmount the topmost mount at `path`, with all that is mounted below; umount2(2)."""
+    call("umount2", path, MNT_DETACH)
 
 
 def file_system_magic(fd: int) -> int:

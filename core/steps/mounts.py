@@ -10,6 +10,7 @@ from gocker.errors import GockerError
 from gocker.kernel import mount
 from gocker.kernel.inroot import make_directory, make_file_entry
 from gocker.plan import Context, Step
+from gocker.steps.idmap import source_key
 from gocker.steps.options import sort_options
 from gocker.steps.procfs import PATH as PROC
 from gocker.steps.procfs import own_procfs
@@ -74,7 +75,7 @@ class OpenSource(Step):
 
     def execute(self, ctx: Context) -> None:
         """Leave the detached mount in `ctx.fds`."""
-        ctx.fds[_source_key(self.target)] = _clone_source(self.source, recursive=self.recursive)
+        ctx.fds[source_key(self.target)] = _clone_source(self.source, recursive=self.recursive)
 
 
 class BindMount(Step):
@@ -95,7 +96,7 @@ class BindMount(Step):
     def execute(self, ctx: Context) -> None:
         """Attach a copy of the source, with its attributes set before anybody can see it."""
         options = sort_options(self.options)
-        fd = ctx.fds.pop(_source_key(self.target), -1)
+        fd = ctx.fds.pop(source_key(self.target), -1)
         if fd < 0:
             fd = _clone_source(self.source, recursive=options.recursive)
         try:
@@ -165,8 +166,7 @@ class MountEtc(Step):
         """One bind each; /etc and empty files to mount on are made where the image lacks them."""
         etc = make_directory(ctx.root, "etc")
         for name in self.names:
-            key = _source_key(f"/etc/{name}")
-            fd = ctx.fds.pop(key, -1)
+            fd = ctx.fds.pop(source_key(f"/etc/{name}"), -1)
             if fd < 0:
                 fd = _clone_source(f"{self.directory}/{name}", recursive=False)
             if self.readonly:
@@ -187,10 +187,6 @@ class MountEtc(Step):
             os.close(fd)
             os.close(target)
         os.close(etc)
-
-
-def _source_key(target: str) -> str:
-    return f"source:{target}"
 
 
 def _clone_source(source: str, *, recursive: bool) -> int:

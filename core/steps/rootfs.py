@@ -7,7 +7,9 @@ import os
 
 from gocker.errors import GockerError, ImageError
 from gocker.kernel import mount
+from gocker.kernel.inroot import DIRECTORY, PLAIN, openat2
 from gocker.plan import Context, Step
+from gocker.steps.idmap import CONTAINER, LOWER
 
 _LAYER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _UMASK_INSIDE = 0o022  # what docker and the OCI runtimes start programs with
@@ -42,21 +44,26 @@ class OverlayRoot(Step):
 
     lower: tuple[str, ...]  # host directories, the topmost first
     upper: str
-    work: str  # an empty directory on upper's file system
-    at: str  # an empty host directory
+    work: str  # an empty directory beside upper
+    userxattr: bool = False  # in a user namespace: MapLayers has opened the layers
     volatile: bool = True  # do not sync upper at the end: a crash of the host may cost its content
 
     def describe(self) -> str:
-        """`mount -t overlay -o lowerdir=LOWER,upperdir=UPPER,workdir=WORK overlay AT`."""
-        volatile = ",volatile" if self.volatile else ""
+        """`mount -t overlay -o lowerdir=LOWER,upperdir=UPPER,workdir=WORK overlay /`."""
         layers = f"lowerdir={':'.join(self.lower)},upperdir={self.upper},workdir={self.work}"
-        return f"mount -t overlay -o {layers}{volatile} overlay {self.at}"
+        return f"mount -t overlay -o {','.join((layers, *self._flags()))} overlay /"
+
+    def _flags(self) -> tuple[str, ...]:
+        return (("userxattr",) if self.userxattr else ()) + (("volatile",) if self.volatile else ())
 
     def execute(self, ctx: Context) -> None:
-        """Set `ctx.root`. The layers are named by fd: no comma or colon in a path can be misread."""
+        """Set `ctx.root`. The layers are named by fd: no comma or colon in a path can be misread.
+
+        The mount lies on `/` until PivotRoot makes it that: what is looked up meanwhile goes past it.
+        """
         fds: list[int] = []
         try:
-            fds += [_open_layer(path) for path in (*self.lower, self.upper, self.work)]
+            fds += self._layers(ctx)
             *lower, upper, work = (f"/proc/self/fd/{fd}" for fd in fds)
             _copy_attributes(fds[0], upper, fds[-2])
             options = (
@@ -64,17 +71,31 @@ class OverlayRoot(Step):
                 f"upperdir={upper}",
                 f"workdir={work}",
                 *_OVERLAY_OPTIONS,
-                *(("volatile",) if self.volatile else ()),
+                *self._flags(),
             )
             try:
-                root = mount.new_mount("overlay", options)
+                ctx.root = mount.new_mount("overlay", options)
             except (OSError, GockerError) as error:
                 raise self._explained(error, fds[-2]) from error
         finally:
             for fd in fds:
                 os.close(fd)
-        mount.attach_at(root, os.fsencode(self.at))
-        ctx.root = root
+        if self.userxattr:  # the overlay has copies of its own of the two mounts
+            mount.detach(b"/")
+            mount.detach(b"/")
+        mount.attach_at(ctx.root, b"/")
+
+    def _layers(self, ctx: Context) -> list[int]:
+        """O_PATH fds of the lower layers, upper and work."""
+        if not self.userxattr:
+            return [_open_layer(path) for path in (*self.lower, self.upper, self.work)]
+        lower, container = ctx.fds.pop(LOWER), ctx.fds.pop(CONTAINER)
+        for fd in (lower, container):  # before Linux 6.15 a layer must be attached in this namespace
+            mount.attach_at(fd, b"/")
+        own = [os.path.basename(path) for path in (self.upper, self.work)]
+        layers = [lower, *(openat2(container, name, DIRECTORY, PLAIN) for name in own)]
+        os.close(container)
+        return layers
 
     def _explained(self, error: OSError | GockerError, upper: int) -> GockerError:
         number = error.errno or 0
@@ -101,21 +122,26 @@ class BindRoot(Step):
     op = "bind-root"
 
     path: str  # host directory
-    at: str  # an empty host directory
 
     def describe(self) -> str:
-        """`mount --bind PATH AT`."""
-        return f"mount --bind {self.path} {self.at}"
+        """`mount --bind PATH /`."""
+        return f"mount --bind {self.path} /"
 
     def execute(self, ctx: Context) -> None:
         """Set `ctx.root`; mounts below the directory are left out."""
+        root = ctx.fds.pop(LOWER, -1)
+        if root < 0:
+            root = self._copy()
+        mount.attach_at(root, b"/")
+        ctx.root = root
+
+    def _copy(self) -> int:
         try:
             root = mount.clone_tree(mount.AT_FDCWD, os.fsencode(self.path))
         except OSError as error:
             raise ImageError.from_os("open root file system", self.path, error) from error
         mount.set_attributes(root, 0, propagation=mount.MS_PRIVATE)
-        mount.attach_at(root, os.fsencode(self.at))
-        ctx.root = root
+        return root
 
 
 class RemountRootReadonly(Step):
@@ -145,7 +171,7 @@ class PivotRoot(Step):
         """Also close the fds that the file-system steps kept, and set the umask of programs."""
         os.fchdir(ctx.root)
         mount.pivot_root_here()
-        mount.detach_here()
+        mount.detach(b".")
         os.chdir("/")
         os.umask(_UMASK_INSIDE)
         os.close(ctx.root)

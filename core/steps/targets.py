@@ -59,6 +59,8 @@ def system_directory(ctx: Context, path: str) -> int:
         finally:
             os.close(parent)
     except OSError as error:
+        if error.errno == errno.EXDEV and fd != ctx.root:  # a copy of the host's own /sys: cover its mounts
+            return openat2(fd, rest, DIRECTORY, PLAIN)
         if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
             raise
         raise GockerError(

@@ -6,15 +6,18 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from inside import Failed, Sandbox, run
 
+from gocker.errors import GockerError
 from gocker.kernel import mount as kernel
 from gocker.kernel.syscalls import call
-from gocker.model import Mount, NamespaceRequest, Rootfs
+from gocker.model import IdMap, Mount, NamespaceRequest, Rootfs
 from gocker.plan import Context, Step, step_from_json
-from gocker.rootplan import MASKED_PATHS, READONLY_PATHS, file_system_steps
+from gocker.rootplan import MASKED_PATHS, READONLY_PATHS, file_system_steps, layer_steps
+from gocker.steps.idmap import MapLayers
 from gocker.steps.launch import UnshareCgroup
 from gocker.steps.mounts import MountFs, TmpfsMount
 from gocker.steps.namespaces import LinkUp, SetDomainname, SetHostname, Sysctl
@@ -31,7 +34,7 @@ def box() -> Iterator[Sandbox]:
         yield Sandbox(base)
 
 
-def inside(box: Sandbox, script: str, *before: Step, **changes: object) -> str:
+def inside(box: Sandbox, script: str, *before: Step, **changes: Any) -> str:
     spec = box.spec(**changes)
     return run((*before, *file_system_steps(spec, box.container)), script)
 
@@ -130,22 +133,17 @@ def test_a_missing_lower_layer_is_named(box: Sandbox) -> None:
 
 
 def test_an_upper_layer_on_an_overlay_is_refused_with_the_remedy(box: Sandbox) -> None:
-    inner = f"{box.container}/root"
-
     class Nested(Step):
         op = "test-nested"
 
         def execute(self, ctx: Context) -> None:
-            for name in ("lower", "upper", "work", "root"):
+            inner = f"/proc/self/fd/{ctx.root}"
+            for name in ("lower", "upper", "work"):
                 os.mkdir(f"{inner}/{name}")
+            OverlayRoot(lower=(f"{inner}/lower",), upper=f"{inner}/upper", work=f"{inner}/work").execute(ctx)
 
-    spec = box.spec()
-    outer = file_system_steps(spec, box.container)[:2]
-    nested = OverlayRoot(
-        lower=(f"{inner}/lower",), upper=f"{inner}/upper", work=f"{inner}/work", at=f"{inner}/root"
-    )
     with pytest.raises(Failed) as caught:
-        run((*outer, Nested(), nested))
+        run((*file_system_steps(box.spec(), box.container)[:2], Nested()))
     assert caught.value.errno == "EINVAL"
     assert "GOCKER_ROOT" in caught.value.remedy
     assert "overlay" in caught.value.remedy
@@ -578,3 +576,112 @@ def test_steps_can_be_said_and_read_back(box: Sandbox) -> None:
     assert isinstance(steps[-1], PivotRoot)
     assert any(isinstance(step, Propagation) for step in steps)
     assert sum(isinstance(step, MountFs) for step in steps) == 6
+
+
+MAP = (IdMap(inside=0, outside=100000, count=65536),)
+
+
+def mapped(box: Sandbox, script: str, *, without: tuple[str, ...] = (), **changes: Any) -> str:
+    """As `inside`, in a user namespace, with directories above that only the host's root may enter."""
+    os.chmod(box.base, 0o700)
+    os.chmod(box.container, 0o700)
+    plain = box.spec(**changes)
+    requests = tuple(r for r in plain.namespaces if r.kind not in without)
+    spec = plain.replace(namespaces=(*requests, NamespaceRequest(kind="user")), uid_map=MAP, gid_map=MAP)
+    ctx = Context(spec)
+    try:
+        for step in layer_steps(spec, box.container):
+            step.execute(ctx)
+        steps = (UnshareCgroup(), *file_system_steps(spec, box.container, V1_ROWS))
+        return run(steps, script, without=without, maps=(MAP, MAP), ctx=ctx)
+    finally:
+        for fd in ctx.fds.values():
+            os.close(fd)
+
+
+def test_root_of_a_user_namespace_owns_the_image_that_root_owns(box: Sandbox) -> None:
+    with open(f"{box.rootfs}/secret", "w") as file:
+        file.write("of root\n")
+    os.chmod(f"{box.rootfs}/secret", 0o600)
+    os.chown(f"{box.rootfs}/bin/cat", 7, 8, follow_symlinks=False)
+    output = mapped(
+        box, "cat /proc/self/uid_map /secret; stat -c '%u:%g' /secret / /bin/cat /etc/hosts /dev/shm"
+    )
+    assert output.split() == [
+        *("0", "100000", "65536", "of", "root"),
+        *("0:0", "0:0", "7:8", "0:0", "0:0"),
+    ]
+
+
+def test_what_a_user_namespace_writes_has_the_ids_of_the_inside_on_disk(box: Sandbox) -> None:
+    script = "echo x > /made && echo y >> /secret && echo z >> /etc/hosts && cat /secret"
+    with open(f"{box.rootfs}/secret", "w") as file:
+        file.write("before\n")
+    assert mapped(box, script) == "before\ny\n"
+    for name in ("made", "secret"):
+        status = os.stat(f"{box.container}/upper/{name}")
+        assert (status.st_uid, status.st_gid) == (0, 0)
+    with open(f"{box.rootfs}/secret") as file:
+        assert file.read() == "before\n"
+
+
+def test_a_user_namespace_has_the_same_devices_and_masks(box: Sandbox) -> None:
+    script = """
+        stat -c '%n %t:%T' /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty
+        echo x > /dev/null; cat /proc/keys; ls /sys/firmware; ls /sys/fs/cgroup; touch /sys/x
+    """
+    lines = mapped(box, script).splitlines()
+    assert lines == [
+        "/dev/null 1:3",
+        "/dev/zero 1:5",
+        "/dev/full 1:7",
+        "/dev/random 1:8",
+        "/dev/urandom 1:9",
+        "/dev/tty 5:0",
+        "memory",
+        "pids",
+        "touch: /sys/x: Read-only file system",
+    ]
+
+
+def test_a_user_namespace_writes_through_to_a_writable_root(box: Sandbox) -> None:
+    mapped(box, "echo x > /made", rootfs=Rootfs(lower=box.rootfs, writable=True))
+    status = os.stat(f"{box.rootfs}/made")
+    assert (status.st_uid, status.st_gid) == (0, 0)
+
+
+def test_binds_reach_a_user_namespace_though_it_could_not_open_them(box: Sandbox) -> None:
+    mount = bind(box, "/data", readonly=True)
+    output = mapped(box, "cat /data/file; touch /data/x; stat -c %u /data/file", mounts=(mount,))
+    assert output.splitlines() == ["from the host", "touch: /data/x: Read-only file system", "65534"]
+
+
+def test_a_user_namespace_with_the_hosts_network_sees_the_hosts_sys(box: Sandbox) -> None:
+    script = "ls -d /sys/class/net; touch /sys/x; ls /sys/fs/cgroup; touch /sys/fs/cgroup/x"
+    output = mapped(box, script, without=("network",))
+    assert output.splitlines() == [
+        "/sys/class/net",
+        "touch: /sys/x: Read-only file system",
+        "memory",
+        "pids",
+        "touch: /sys/fs/cgroup/x: Read-only file system",
+    ]
+    box.renew()
+    assert mapped(box, "ls /sys/fs/cgroup", without=("network", "cgroup")) == ""
+
+
+def test_nothing_of_the_host_is_mounted_in_a_user_namespace(box: Sandbox) -> None:
+    mounts = mounts_of(mapped(box, "cat /proc/self/mountinfo"))
+    assert set(mounts) - {*MASKED_PATHS, *READONLY_PATHS} == {
+        *("/", "/proc", "/sys", "/sys/fs/cgroup", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids"),
+        *("/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"),
+        *(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")),
+    }
+
+
+def test_layers_that_cannot_be_mapped_are_named(box: Sandbox) -> None:
+    ctx = Context(None)
+    step = MapLayers(lower="/proc", container=box.container, uid_map=((0, 1000, 1),), gid_map=((0, 1000, 1),))
+    with pytest.raises(GockerError, match=r"map the ids of /proc: EINVAL.*--userns host"):
+        step.execute(ctx)
+    assert ctx.fds == {}

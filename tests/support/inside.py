@@ -46,7 +46,7 @@ class Sandbox:
         shutil.copy(BUSYBOX, f"{self.rootfs}/bin/busybox")
         for name in _APPLETS:
             os.symlink("busybox", f"{self.rootfs}/bin/{name}")
-        for name in ("upper", "work", "root", "etc"):
+        for name in ("upper", "work", "etc"):
             os.makedirs(f"{self.container}/{name}")
         for name, text in (
             ("hosts", "127.0.0.1 localhost\n"),

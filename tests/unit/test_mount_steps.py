@@ -10,6 +10,7 @@ from gocker.plan import Step, step_from_json
 from gocker.steps.cgroupfs import MountCgroups
 from gocker.steps.console import OpenConsole
 from gocker.steps.devices import MakeDevices
+from gocker.steps.idmap import MapLayers
 from gocker.steps.masks import MASKED_PATHS, READONLY_PATHS, MaskPaths, ReadonlyPaths
 from gocker.steps.mounts import BindMount, MountEtc, MountFs, OpenSource, TmpfsMount
 from gocker.steps.namespaces import LinkUp, SetDomainname, SetHostname, Sysctl, sysctl_parts
@@ -94,15 +95,23 @@ def test_sysctl_names_that_could_leave_their_place_are_refused(name: str) -> Non
 STEPS: list[tuple[Step, str]] = [
     (Propagation(), "mount --make-rprivate /"),
     (
-        OverlayRoot(lower=("/top", "/low"), upper="/u", work="/w", at="/r"),
-        "mount -t overlay -o lowerdir=/top:/low,upperdir=/u,workdir=/w,volatile overlay /r",
+        OverlayRoot(lower=("/top", "/low"), upper="/u", work="/w"),
+        "mount -t overlay -o lowerdir=/top:/low,upperdir=/u,workdir=/w,volatile overlay /",
     ),
-    (BindRoot(path="/rootfs", at="/r"), "mount --bind /rootfs /r"),
+    (BindRoot(path="/rootfs"), "mount --bind /rootfs /"),
     (RemountRootReadonly(), "mount -o remount,bind,ro /"),
     (PivotRoot(), "pivot_root . . && umount -l ."),
     (
         MountFs(fstype="proc", target="/proc", options=("nosuid", "nodev")),
         "mount -t proc -o nosuid,nodev proc /proc",
+    ),
+    (
+        OverlayRoot(lower=("/l",), upper="/u", work="/w", userxattr=True, volatile=False),
+        "mount -t overlay -o lowerdir=/l,upperdir=/u,workdir=/w,userxattr overlay /",
+    ),
+    (
+        MapLayers(lower="/l", container="/c", uid_map=((0, 100000, 65536),), gid_map=((0, 100000, 65536),)),
+        "mount --bind -o X-mount.idmap=0:100000:65536 /l /c",
     ),
     (MountFs(fstype="mqueue", target="/dev/mqueue"), "mount -t mqueue mqueue /dev/mqueue"),
     (BindMount(source="/a", target="/b", options=("ro",)), "mount --rbind -o ro /a /b"),

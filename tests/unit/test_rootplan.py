@@ -9,8 +9,9 @@ import pytest
 from gocker.errors import UsageError
 from gocker.model import ContainerSpec, IdMap, Mount, NamespaceRequest, Rootfs
 from gocker.plan import Step
-from gocker.rootplan import file_system_steps
+from gocker.rootplan import file_system_steps, layer_steps
 from gocker.steps.cgroupfs import MountCgroups
+from gocker.steps.idmap import MapLayers
 from gocker.steps.masks import MASKED_PATHS, READONLY_PATHS
 from gocker.steps.mounts import BindMount, MountEtc, MountFs, OpenSource, TmpfsMount
 from gocker.steps.rootfs import BindRoot, OverlayRoot
@@ -110,7 +111,6 @@ def test_a_read_only_lower_gets_an_overlay_of_the_containers_own() -> None:
         lower=("/image",),
         upper="/data/containers/c/upper",
         work="/data/containers/c/work",
-        at="/data/containers/c/root",
     )
 
 
@@ -118,7 +118,7 @@ def test_a_writable_root_is_bound() -> None:
     (root,) = [
         step for step in plan(rootfs=Rootfs(lower="/image", writable=True)) if isinstance(step, BindRoot)
     ]
-    assert root == BindRoot(path="/image", at="/data/containers/c/root")
+    assert root == BindRoot(path="/image")
 
 
 def test_the_terminals_group_is_named_only_where_it_is_mapped() -> None:
@@ -312,3 +312,50 @@ def test_dev_cannot_be_replaced_when_there_is_a_terminal() -> None:
     mounts = (Mount(kind="bind", source="/dev", target="/dev"),)
     with pytest.raises(UsageError, match="terminals"):
         plan(mounts=mounts, terminal=True)
+
+
+def test_only_a_user_namespace_needs_host_steps() -> None:
+    assert layer_steps(spec(), "/c") == ()
+    assert layer_steps(spec(rootfs=None), "/c") == ()
+
+
+def test_a_user_namespace_has_its_layers_and_sources_opened_on_the_host() -> None:
+    mounts = (
+        Mount(kind="bind", source="/s", target="/b", options=("rslave",)),
+        Mount(kind="tmpfs", target="/t"),
+        Mount(kind="bind", source="/f", target="/flat", options=("bind",)),
+    )
+    user = (*PRIVATE, NamespaceRequest(kind="user"))
+    mapped = spec(mounts=mounts, namespaces=user, uid_map=MAP, gid_map=MAP)
+    assert layer_steps(mapped, "/c") == (
+        MapLayers(
+            lower="/image",
+            container="/c",
+            overlay=True,
+            etc=("hosts", "hostname", "resolv.conf"),
+            uid_map=((0, 100000, 65536),),
+            gid_map=((0, 100000, 65536),),
+        ),
+        OpenSource(source="/s", target="/b", recursive=True),
+        OpenSource(source="/f", target="/flat", recursive=False),
+    )
+    inside = file_system_steps(mapped, "/c")
+    assert not any(isinstance(step, OpenSource) for step in inside)
+    (root,) = [step for step in inside if isinstance(step, OverlayRoot)]
+    assert root.userxattr
+
+
+def test_a_joined_user_namespace_gives_its_own_maps() -> None:
+    joined = NamespaceRequest(kind="user", mode="path", path="/proc/9/ns/user")
+    writable = Rootfs(lower="/image", writable=True)
+    (layers,) = layer_steps(spec(namespaces=(*PRIVATE, joined), rootfs=writable), "/c")
+    assert isinstance(layers, MapLayers)
+    assert (layers.userns, layers.uid_map, layers.overlay) == ("/proc/9/ns/user", (), False)
+
+
+def test_the_hosts_cgroups_are_covered_where_the_hosts_sys_has_to_do() -> None:
+    user = (*without("network"), NamespaceRequest(kind="user"))
+    cover = filesystem(plan(namespaces=user, uid_map=MAP, gid_map=MAP), "/sys/fs/cgroup")
+    assert cover
+    assert (cover.fstype, "ro" in cover.options) == ("tmpfs", True)
+    assert filesystem(plan(), "/sys/fs/cgroup") is None
