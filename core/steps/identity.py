@@ -21,7 +21,7 @@ from gocker.kernel.inroot import (
     openat2,
 )
 from gocker.kernel.keyring import join_session_keyring
-from gocker.kernel.mount import PROC_MAGIC, file_system_magic
+from gocker.kernel.mount import DEVPTS_MAGIC, PROC_MAGIC, file_system_magic
 from gocker.kernel.process import PR_SET_DUMPABLE
 from gocker.kernel.seccomp import install_filter
 from gocker.kernel.syscalls import prctl
@@ -31,6 +31,7 @@ from gocker.steps.program import find_program
 from gocker.steps.users import read_database, resolve_user
 
 _SYS_ADMIN = "CAP_SYS_ADMIN"
+_PIPEFS_MAGIC = 0x50495045  # include/uapi/linux/magic.h
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")
 
 Limits = tuple[tuple[str, int, int], ...]
@@ -281,6 +282,7 @@ class SetUser(Step):
 
     user: str = ""  # "" is root; "uid", "uid:gid", "name", "name:group"
     groups: tuple[str, ...] = ()  # further ones, by name or number
+    terminal: bool = False  # 0, 1 and 2 are a terminal of the container's own
 
     def describe(self) -> str:
         """`setpriv --reuid USER --regid GROUP --init-groups`."""
@@ -298,8 +300,26 @@ class SetUser(Step):
             who = resolve_user(self.user, self.groups, lambda path: read_database(root, path))
         finally:
             os.close(root)
+        _give_stdio(who.uid, terminal=self.terminal)
         ids.set_ids(who.uid, who.gid, who.groups)
         _findings(ctx).home = who.home
+
+
+def _give_stdio(uid: int, *, terminal: bool) -> None:
+    """Let the user own the pipes and the terminal that are 0, 1 and 2, so that it can open /dev/stdout.
+
+    Nothing else: a file or a terminal of the caller's stays the caller's.
+    """
+    theirs = {_PIPEFS_MAGIC, DEVPTS_MAGIC} if terminal else {_PIPEFS_MAGIC}
+    for fd in (0, 1, 2):
+        info = os.fstat(fd)
+        if info.st_uid == uid or file_system_magic(fd) not in theirs:
+            continue
+        try:
+            os.fchown(fd, uid, -1)
+        except OSError as error:
+            if error.errno not in {errno.EPERM, errno.EINVAL}:  # its owner is not mapped here
+                raise
 
 
 class SetCapabilities(Step):
@@ -465,7 +485,7 @@ def last_steps(spec: ContainerSpec, seccomp: InstallSeccomp | None) -> tuple[Ste
         Umask(),
         Chdir(path=spec.cwd, create=spec.rootfs is not None),
         DropBounding(keep=spec.capabilities),
-        SetUser(user=spec.user, groups=spec.groups),
+        SetUser(user=spec.user, groups=spec.groups, terminal=spec.terminal),
         SetCapabilities(keep=spec.capabilities, until_filter=until_filter),
     ]
     if spec.no_new_privileges:

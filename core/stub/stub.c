@@ -173,11 +173,11 @@ static _Noreturn void init(char **argv, char **envp)
 	while (got == -EINTR);
 	if (got > 0)
 		fail(error);
-	report(STARTED, 0);
 	call(NR_close, fds[0], 0, 0, 0);
 	/* The program's own: as long as they are open here, nobody sees it close them. */
 	for (int fd = 0; fd < STATUS; fd++)
 		call(NR_close, fd, 0, 0, 0);
+	report(STARTED, 0);
 	for (;;) {
 		int status;
 		long signal = call(NR_rt_sigtimedwait, (long)&all, 0, 0, SIGSET_SIZE);
