@@ -339,6 +339,7 @@ def _resolve(mounts: list[MountEntry], cgroup: str, controllers: Mapping[str, st
         if mount.fstype == "cgroup":
             for option in mount.super_options:
                 by_option.setdefault(option, []).append(mount)
+    v1, v2 = Hierarchy.V1, Hierarchy.V2
     unified_own = "/"
     for names, own in _groups(cgroup):
         if names == [""]:
@@ -349,15 +350,15 @@ def _resolve(mounts: list[MountEntry], cgroup: str, controllers: Mapping[str, st
         if entry is None:
             unmounted.append(",".join(names))
             continue
-        place = Place("", Hierarchy.V1, entry.mountpoint, entry.root, own, entry.readonly, ())
+        where, root, readonly = entry.mountpoint, entry.root, entry.readonly
         for name in names:
             others = tuple([other for other in names if other != name])
-            places.append(place.replace(controller=name, comounted=others))
+            places.append(Place(name, v1, where, root, own, readonly, others))
     unified = _best(mount for mount in mounts if mount.fstype == "cgroup2")
     if unified:
         where, root, readonly = unified.mountpoint, unified.root, unified.readonly
         names = ["cgroup", *controllers.get(where, "").split()]
-        places += [Place(name, Hierarchy.V2, where, root, unified_own, readonly, ()) for name in names]
+        places += [Place(name, v2, where, root, unified_own, readonly, ()) for name in names]
     return Hierarchies(tuple(places), tuple(unmounted))
 
 
