@@ -86,7 +86,7 @@ class FileTree:
             paths = sorted(self.entries)
             for path in paths:
                 _write(top, path[1:], self.entries[path], own=own)
-            for path in reversed(paths):  # what is written into a directory changes its time
+            for path in paths:  # only now: what is made in a directory changes its time
                 os.utime(path[1:] or ".", ns=(_MTIME_NS, _MTIME_NS), dir_fd=top, follow_symlinks=False)
         finally:
             os.close(top)

@@ -45,7 +45,8 @@ def manifest_of(top: str) -> bytes:
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o777])
 def test_what_is_written_is_what_the_manifest_says(tmp_path: Path, umask: int) -> None:
     tree = sample()
-    os.chmod(tmp_path, 0o2700)  # set-group-id is inherited by what is made inside
+    os.chown(tmp_path, 0, 1234)
+    os.chmod(tmp_path, 0o2700)  # what is made inside inherits the group and the bit
     before = os.umask(umask)
     try:
         tree.write(str(tmp_path))

@@ -178,6 +178,16 @@ def test_rpath_is_searched_for_all_that_its_file_loads_but_not_beside_runpath(tm
     }
 
 
+def test_origin_is_where_a_library_was_found_and_not_where_it_really_lies(tmp_path: Path) -> None:
+    files: dict[str, bytes | str] = {
+        "/usr/bin/ls": elf("liba.so"),
+        "/usr/lib/liba.so": "/opt/liba.so",
+        "/opt/liba.so": elf("libb.so", runpath="$ORIGIN/sub"),
+        "/usr/lib/sub/libb.so": elf(),
+    }
+    assert "/usr/lib/sub/libb.so" in copy(make_host(tmp_path, files), "ls")
+
+
 def test_a_library_can_be_named_by_its_path(tmp_path: Path) -> None:
     files: dict[str, bytes | str] = {"/usr/bin/ls": elf("/opt/liba.so"), "/opt/liba.so": elf()}
     assert copy(make_host(tmp_path, files), "ls") == {"/usr/bin/ls": "file", "/opt/liba.so": "file"}
@@ -210,6 +220,16 @@ def test_a_name_of_a_file_that_was_left_out_is_no_link_to_it(tmp_path: Path) -> 
     host = make_host(tmp_path, {"/usr/bin/a": elf("libgone.so"), "/usr/bin/c": elf()})
     os.link(f"{host}/usr/bin/a", f"{host}/usr/bin/b")
     assert copy(host, "a", "b", "c") == {"/usr/bin/c": "file"}
+
+
+def test_a_name_stands_for_itself_where_only_it_is_whole(tmp_path: Path) -> None:
+    files: dict[str, bytes | str] = {
+        "/usr/bin/a": elf("liba.so", runpath="$ORIGIN/lib"),
+        "/usr/sbin/lib/liba.so": elf(),
+    }
+    host = make_host(tmp_path, files)
+    os.link(f"{host}/usr/bin/a", f"{host}/usr/sbin/b")
+    assert copy(host, "a", "b") == {"/usr/sbin/b": "file", "/usr/sbin/lib/liba.so": "file"}
 
 
 def test_set_id_bits_stay_behind(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -310,16 +311,16 @@ def test_a_rootfs_around_gocker_s_own_data_is_refused(root: Path, tmp_path: Path
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: another user is tried")
-def test_a_rootfs_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "tree").mkdir(0o700)
-
-    def as_nobody(mode: int) -> None:
-        os.chmod(tmp_path / "tree", mode)
-        directory = os.open(tmp_path, os.O_PATH)
-        os.fchdir(directory)
+@pytest.mark.parametrize(("mode", "fit"), [(0o755, True), (0o700, False), (0o744, False), (0o711, False)])
+def test_a_rootfs_that_cannot_be_read_is_an_error(mode: int, fit: bool) -> None:
+    def as_nobody(path: str) -> None:
         os.setuid(65534)
-        with pytest.raises(ImageError, match=r"use rootfs tree: EACCES"):
-            check_rootfs("tree")
+        if fit:
+            assert check_rootfs(path) == path
+            return
+        with pytest.raises(ImageError, match=f"use rootfs {path}: EACCES"):
+            check_rootfs(path)
 
-    for mode in (0o700, 0o744, 0o711):
-        assert os.waitpid(in_child(lambda mode=mode: as_nobody(mode)), 0)[1] == 0  # type: ignore[misc]
+    with tempfile.TemporaryDirectory() as path:  # tmp_path lies below what only its owner may enter
+        os.chmod(path, mode)
+        assert os.waitpid(in_child(lambda: as_nobody(path)), 0)[1] == 0
