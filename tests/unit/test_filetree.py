@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gocker.filetree import FileTree
+from gocker.filetree import LINK, Entry, FileTree
 
 
 def sample() -> FileTree:
@@ -17,6 +17,7 @@ def sample() -> FileTree:
     tree.add_link("/bin", "usr/bin")
     tree.add_directory("/tmp", 0o1777)
     tree.add_directory("/home/user", 0o700, uid=1000, gid=1000)
+    tree.add("/home/user/link", Entry(kind=LINK, mode=0o777, uid=1000, gid=1000, target="nowhere"))
     tree.add_file("/etc/\udcff", "")
     return tree
 
