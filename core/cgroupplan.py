@@ -49,6 +49,7 @@ def plan_cgroups(
     asked = _by_controller(spec.limits)
     unbound: dict[str, str] = {}
     joined: list[Joined] = []
+    _drop_unknown(asked, registry, unbound)
     for name in sorted({*asked, *registry.standing_controllers()}):
         plugin = registry.controller(name)
         requests = asked.get(name, {})
@@ -134,6 +135,17 @@ def _base(place: Place, parent: str) -> str:
             break
         base = f"{base}/{part}"
     return base
+
+
+def _drop_unknown(
+    asked: dict[str, dict[str, LimitRequest]], registry: Registry, unbound: dict[str, str]
+) -> None:
+    """A best-effort limit whose controller is not installed does not bind; any other one is an error later."""
+    for name in [name for name in asked if name not in registry.controller_names()]:
+        requests = asked[name]
+        if all(request.best_effort for request in requests.values()):
+            unbound.update(dict.fromkeys(requests, f"no controller plug-in {name} is installed"))
+            del asked[name]
 
 
 def _check_keys(plugin: CgroupController, requests: dict[str, LimitRequest]) -> None:

@@ -82,7 +82,7 @@ class Launcher:
         assert channel is not None  # noqa: S101 - start comes first
         ready = False
         while True:
-            packet, control, _, _ = channel.recvmsg(_PACKET, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+            packet, control = _receive(channel)
             if packet == CONSOLE:
                 self.console = int.from_bytes(control[0][2][:4], "little")
             elif packet.startswith(b"{"):
@@ -106,24 +106,22 @@ class Launcher:
         """Take a record of the stub; True when it says that the program runs."""
         record = stub.parse_record(packet)
         if record.kind == stub.EXEC_FAILED:
-            step = self.plan.init[-1]
-            raise ExecError(
-                "exec",
-                self.plan.name,
-                f"{step.describe()}: {errno_name(record.value)}",
-                errno=record.value,
-            )
+            reason = f"{errno_name(record.value)}: {os.strerror(record.value)}"
+            raise ExecError("exec", self._command(), reason, errno=record.value)
         if record.kind == stub.ENDED:
             self.program_status = record.value
         return True
+
+    def _command(self) -> str:
+        spec = self.ctx.spec
+        return spec.argv[0] if spec and spec.argv else ""
 
     def _init_failed(self, failure: dict[str, Any]) -> None:
         index = failure["index"]
         step = self.plan.init[index]
         number = len(self.plan.host) + len(self.plan.parent) + index + 1
         if failure["exec"]:
-            spec = self.ctx.spec
-            name = spec.argv[0] if spec and spec.argv else ""
+            name = self._command()
             self._failed(number, step, failure["reason"], failure["remedy"], failure["errno"])
             raise ExecError("exec", name, failure["reason"], remedy=failure["remedy"], errno=failure["errno"])
         raise self._failed(number, step, failure["reason"], failure["remedy"], failure["errno"])
@@ -180,6 +178,16 @@ class Launcher:
     def note(self, event: str, level: str = "info", /, **fields: Any) -> None:
         """Put something on the record."""
         self.events.append(Event.now(event, level, **fields))
+
+
+def _receive(channel: _socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]]]:
+    """One packet and what came with it. A child that ended before it read GO resets the connection once."""
+    space = _socket.CMSG_SPACE(4)
+    try:
+        packet, control, _, _ = channel.recvmsg(_PACKET, space, _socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        packet, control, _, _ = channel.recvmsg(_PACKET, space, _socket.MSG_CMSG_CLOEXEC)
+    return packet, control
 
 
 def _reason(error: OSError | GockerError) -> str:

@@ -3,7 +3,7 @@
     launcher                       helper                        first process
        | clone3() ------------------>|
        |                             | setns(joins), unshare(time), offsets
-       |                             | clone3(CLONE_PARENT) ---------->| returns Born(pid=0)
+       |                             | clone3(CLONE_PARENT) ---------->| enter()
        |<-------- pid or errno ------|
        |                             | _exit
        | pidfd_open(pid)
@@ -17,7 +17,10 @@ from __future__ import annotations
 import os
 import signal
 import struct
+from collections.abc import Callable
+from typing import NoReturn
 
+from gocker.errors import EXIT_GOCKER_FAILED
 from gocker.kernel import process
 from gocker.kernel.syscalls import setns, unshare
 
@@ -28,51 +31,64 @@ _REPLY = struct.Struct("=ii")  # pid, errno
 
 
 def spawn(
-    flags: int, joins: tuple[Join, ...], offsets: tuple[Offset, ...], cgroup_fd: int = -1
+    enter: Callable[[], NoReturn],
+    flags: int,
+    joins: tuple[Join, ...] = (),
+    offsets: tuple[Offset, ...] = (),
+    cgroup_fd: int = -1,
 ) -> tuple[int, int]:
-    """Return (pid, pidfd) in the launcher and (0, -1) in the container's first process.
+    """Make a process that goes on in `enter`; return its (pid, pidfd).
 
     `flags` are the CLONE_NEW* of new namespaces, CLONE_NEWTIME included; `joins` are entered in the
     order given. The first process starts with every signal blocked: gocker's handlers are not its own.
     Raise OSError.
     """
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    pid = -1
     try:
         if joins or flags & process.CLONE_NEWTIME:
-            pid, pidfd = _spawn_joined(flags, joins, offsets, cgroup_fd)
-        else:
-            pid, pidfd = process.clone(flags, cgroup_fd=cgroup_fd)
+            return _spawn_joined(enter, flags, joins, offsets, cgroup_fd)
+        pid, pidfd = process.clone(flags, cgroup_fd=cgroup_fd)
+        if pid == 0:
+            _go_on(enter)
+        return pid, pidfd
     finally:
-        if pid:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    return pid, pidfd
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _go_on(enter: Callable[[], NoReturn]) -> NoReturn:
+    """Whatever happens, a child never returns into the code of its parent."""
+    try:
+        enter()
+    finally:
+        os._exit(EXIT_GOCKER_FAILED)
 
 
 def _spawn_joined(
-    flags: int, joins: tuple[Join, ...], offsets: tuple[Offset, ...], cgroup_fd: int
+    enter: Callable[[], NoReturn],
+    flags: int,
+    joins: tuple[Join, ...],
+    offsets: tuple[Offset, ...],
+    cgroup_fd: int,
 ) -> tuple[int, int]:
-    fds = [_open_namespace(path) for path, _ in joins]
-    read, write = os.pipe2(os.O_CLOEXEC)
+    opened: list[int] = []
     try:
+        for path, _ in joins:
+            opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        namespaces = tuple((fd, flag) for fd, (_, flag) in zip(opened, joins, strict=True))
+        read, write = os.pipe2(os.O_CLOEXEC)
+        opened += [read, write]
         helper, helper_fd = process.clone(0)
         if helper == 0:
-            try:
-                return _join_and_clone(flags, joins, fds, offsets, cgroup_fd, write)
-            except OSError as error:
-                os.write(write, _REPLY.pack(0, error.errno or 5))
-                os._exit(1)
+            _go_on(lambda: _join_and_clone(enter, flags, namespaces, offsets, cgroup_fd, write))
         os.close(helper_fd)
-        os.close(write)
-        write = -1
+        os.close(opened.pop())
         reply = os.read(read, _REPLY.size)
         os.waitpid(helper, 0)
     finally:
-        for fd in (*fds, read, write):
-            if fd >= 0:
-                os.close(fd)
+        for fd in opened:
+            os.close(fd)
     if len(reply) != _REPLY.size:
-        raise OSError(5, "the joining helper died")
+        raise OSError(5, "the helper that joins namespaces died")
     pid, number = _REPLY.unpack(reply)
     if number:
         raise OSError(number, os.strerror(number))
@@ -80,37 +96,36 @@ def _spawn_joined(
 
 
 def _join_and_clone(
+    enter: Callable[[], NoReturn],
     flags: int,
-    joins: tuple[Join, ...],
-    fds: list[int],
+    namespaces: tuple[tuple[int, int], ...],
     offsets: tuple[Offset, ...],
     cgroup_fd: int,
     reply: int,
-) -> tuple[int, int]:
-    for fd, (_, flag) in zip(fds, joins, strict=True):
-        setns(fd, flag)
-    if flags & process.CLONE_NEWTIME:
-        unshare(process.CLONE_NEWTIME)
-        if offsets:
-            text = "".join(f"{clock} {seconds} {nanos}\n" for clock, seconds, nanos in offsets)
-            _write("/proc/self/timens_offsets", text)
-    pid, pidfd = process.clone(flags & ~process.CLONE_NEWTIME | process.CLONE_PARENT, cgroup_fd=cgroup_fd)
+) -> NoReturn:
+    """The helper; all its fds are close-on-exec, so the first process may keep them until then."""
+    try:
+        for fd, flag in namespaces:
+            setns(fd, flag)
+        if flags & process.CLONE_NEWTIME:
+            unshare(process.CLONE_NEWTIME)
+            if offsets:
+                _write_offsets(offsets)
+        pid, _ = process.clone(flags & ~process.CLONE_NEWTIME | process.CLONE_PARENT, cgroup_fd=cgroup_fd)
+    except OSError as error:
+        os.write(reply, _REPLY.pack(0, error.errno or 5))
+        os._exit(1)
     if pid == 0:
-        for fd in (*fds, reply):
-            os.close(fd)
-        return 0, -1
-    os.close(pidfd)
+        os.close(reply)
+        _go_on(enter)
     os.write(reply, _REPLY.pack(pid, 0))
     os._exit(0)
 
 
-def _open_namespace(path: str) -> int:
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+def _write_offsets(offsets: tuple[Offset, ...]) -> None:
+    """One line a clock; the namespace takes them until its first process is in. Source: time_namespaces(7)."""
+    fd = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
     try:
-        os.write(fd, text.encode())
+        os.write(fd, "".join(f"{clock} {seconds} {nanos}\n" for clock, seconds, nanos in offsets).encode())
     finally:
         os.close(fd)

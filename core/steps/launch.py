@@ -44,17 +44,14 @@ class Clone(Step):
         return joins + " ".join(words) + born
 
     def execute(self, ctx: Context) -> None:
-        """Return in the launcher only: the child goes on in `ctx.enter`, which never returns."""
+        """Set `ctx.pid` and `ctx.pidfd`; the child goes on in `ctx.enter`, which never returns."""
         cgroup_fd = os.open(self.cgroup, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if self.cgroup else -1
         try:
             joins = tuple((path, flag) for _, path, flag in self.joins)
-            pid, pidfd = spawn(self.flags, joins, self.offsets, cgroup_fd)
+            ctx.pid, ctx.pidfd = spawn(ctx.enter, self.flags, joins, self.offsets, cgroup_fd)
         finally:
             if cgroup_fd >= 0:
                 os.close(cgroup_fd)
-        if pid == 0:
-            ctx.enter()
-        ctx.pid, ctx.pidfd = pid, pidfd
 
     def undo(self, ctx: Context) -> None:
         """Kill and reap the child; a fresh context has none, then its cgroup is emptied instead."""
