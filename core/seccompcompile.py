@@ -95,20 +95,20 @@ def compile_profile(
     for rule in applying_rules(profile, capabilities, machine, release):
         for arguments in _alternatives(rule.arguments):
             rules += ((name, rule.action, arguments) for name in rule.names)
-    refuses = profile.default_action & ~0xFFFF == ERRNO
-    code = [load(_ARCH)]
     if strict:
-        code += [jump_if_equal(ARCHES[machine], 1, 0), answer(KILL_PROCESS), load(_NR)]
-        code += _unknown(_highest_number(profile, machine, newer))
         allowed = _always_allowed(rules, machine, newer)
-        code += _allow_ranges(set(allowed.values()))
         rules = [rule for rule in rules if rule[0] not in allowed]
+        native = [*_highest(profile, machine, newer), *_allow_ranges(set(allowed.values()))]
+        native += _newer_answers(rules, machine, newer)
+        code = [load(_ARCH), jump_if_equal(ARCHES[machine], 1, 0), answer(KILL_PROCESS), load(_NR), *native]
         code += _guard_terminals(machine)
-    elif refuses and profile.unknown_is_enosys:
-        unknown = _unknown(_highest_number(profile, machine, newer))
-        code += [jump_if_equal(ARCHES[machine], 0, 1 + len(unknown)), load(_NR), *unknown]
+    else:
+        native = _newer_answers(rules, machine, newer)
+        if profile.default_action & ~0xFFFF == ERRNO and profile.unknown_is_enosys:
+            native = [*_highest(profile, machine, newer), *native]
+        code = [load(_ARCH), jump_if_equal(ARCHES[machine], 0, 1 + len(native)), load(_NR), *native]
     foreign = () if strict else profile.foreign
-    rest = compile_rules(profile.default_action, rules, machine=machine, foreign=foreign, numbers=newer)
+    rest = compile_rules(profile.default_action, rules, machine=machine, foreign=foreign)
     return b"".join(code) + rest  # jumps are relative and forward: libseccomp's own stay right
 
 
@@ -119,31 +119,42 @@ def _alternatives(arguments: tuple[Argument, ...]) -> list[tuple[Argument, ...]]
     return [(argument,) for argument in arguments]
 
 
-def _number(name: str, machine: str, newer: dict[str, int]) -> int:
-    """The number of a system call; negative when this machine has none of that name or nobody knows it."""
-    number = syscall_number(name, machine)
-    return newer.get(name, -1) if number is None else number
-
-
-def _highest_number(profile: Profile, machine: str, newer: dict[str, int]) -> int:
-    """The number of the newest system call that the profile has an opinion on, whatever its conditions."""
-    names = {name for rule in profile.rules for name in rule.names}
-    return max((_number(name, machine, newer) for name in names), default=0)
-
-
-def _unknown(highest: int) -> list[bytes]:
-    """Calls above `highest` answer ENOSYS, upon which libc takes an older call.
+def _highest(profile: Profile, machine: str, newer: dict[str, int]) -> list[bytes]:
+    """Calls newer than any that the profile has an opinion on answer ENOSYS: libc takes an older call then.
 
     The x32 ABI's numbers, which start at 2**30, are among them.
     """
+    names = {name for rule in profile.rules for name in rule.names}
+    numbers = [syscall_number(name, machine) for name in names]
+    numbers += [newer.get(name) for name in names]
+    highest = max((number for number in numbers if number is not None), default=0)
     return [jump_if_at_least(highest + 1, 0, 1), answer(ERRNO | _ENOSYS)]
+
+
+def _newer_answers(rules: list[SyscallRule], machine: str, newer: dict[str, int]) -> list[bytes]:
+    """Rules on calls that this libseccomp cannot name; it takes no bare numbers when it has two ABIs."""
+    code: list[bytes] = []
+    for name, action, arguments in rules:
+        if name in newer and syscall_number(name, machine) is None:
+            if arguments:
+                remedy = "install a newer libseccomp"
+                raise UsageError(
+                    "compile seccomp profile", name, "its arguments cannot be compared", remedy=remedy
+                )
+            code += [jump_if_equal(newer[name], 0, 1), answer(action)]
+    return code
 
 
 def _always_allowed(rules: list[SyscallRule], machine: str, newer: dict[str, int]) -> dict[str, int]:
     """Number by name of what is allowed whatever its arguments; ioctl has a guard of its own."""
     conditional = {name for name, action, arguments in rules if action != ALLOW or arguments} | {"ioctl"}
-    numbers = {name: _number(name, machine, newer) for name, _, _ in rules if name not in conditional}
-    return {name: number for name, number in numbers.items() if number >= 0}
+    allowed: dict[str, int] = {}
+    for name in {rule[0] for rule in rules} - conditional:
+        number = syscall_number(name, machine)
+        number = newer.get(name, -1) if number is None else number
+        if number >= 0:
+            allowed[name] = number
+    return allowed
 
 
 def _allow_ranges(numbers: set[int]) -> list[bytes]:
@@ -186,7 +197,7 @@ def _allow_ranges(numbers: set[int]) -> list[bytes]:
 def _guard_terminals(machine: str) -> list[bytes]:
     """Refuse the ioctls that type for the user; the kernel takes 32 bits of the command, so do we."""
     return [
-        jump_if_equal(_number("ioctl", machine, {}), 0, 4),
+        jump_if_equal(syscall_number("ioctl", machine) or 0, 0, 4),
         load(_ARG1_LOW),
         jump_if_equal(_TIOCSTI, 1, 0),
         jump_if_equal(_TIOCLINUX, 0, 1),

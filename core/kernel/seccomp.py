@@ -115,13 +115,12 @@ def compile_rules(
     *,
     machine: str,
     foreign: tuple[str, ...] = (),
-    numbers: dict[str, int] | None = None,
 ) -> bytes:
     """A BPF program that answers `default_action` unless a rule holds; other ABIs are killed.
 
     `machine` is as uname -m says it; `foreign` are libseccomp's names of further ABIs that are let in
-    ("x86"); `numbers` are system calls that an old library cannot name. What this kernel or library
-    does not have is left out. Raise KernelError.
+    ("x86"). Calls that this machine does not have, or whose name the library does not know, are left
+    out. Raise KernelError.
     """
     library = _load()
     context = library.seccomp_init(default_action)
@@ -136,7 +135,7 @@ def compile_rules(
         library.seccomp_attr_set(context, _ATTR_CTL_OPTIMIZE, _BINARY_TREE)  # refused before 2.5: a list
         for name, action, arguments in rules:
             if action != default_action:  # libseccomp calls that an error
-                _add(library, context, (name, action, arguments), numbers or {})
+                _add(library, context, name, action, arguments)
         return _export(library, context)
     finally:
         library.seccomp_release(context)
@@ -157,13 +156,10 @@ def _choose_arches(library: Any, context: int, machine: str, foreign: tuple[str,
             _check("add architecture", name, result)
 
 
-def _add(library: Any, context: int, rule: SyscallRule, numbers: dict[str, int]) -> None:
-    name, action, arguments = rule
+def _add(library: Any, context: int, name: str, action: int, arguments: tuple[Argument, ...]) -> None:
     number = library.seccomp_syscall_resolve_name(name.encode())
     if number == _UNKNOWN:
-        if name not in numbers:
-            return  # newer than the library and than gocker
-        number = numbers[name]
+        return
     data = b"".join(_ARGUMENT.pack(*argument) for argument in arguments)
     result = library.seccomp_rule_add_array(context, action, number, len(arguments), data)
     if result not in {-errno.EEXIST, -errno.EDOM}:  # there already; not on this machine

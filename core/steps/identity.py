@@ -30,7 +30,7 @@ from gocker.plan import Context, Step
 from gocker.steps.program import find_program
 from gocker.steps.users import read_database, resolve_user
 
-_SYS_ADMIN = "CAP_SYS_ADMIN"
+_SYS_ADMIN, _SYS_RESOURCE = "CAP_SYS_ADMIN", "CAP_SYS_RESOURCE"
 _PIPEFS_MAGIC = 0x50495045  # include/uapi/linux/magic.h
 _SAFE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./-_")
 
@@ -111,11 +111,15 @@ def _set_rlimit(pid: int, name: str, soft: int, hard: int) -> None:
     try:
         rlimit.set_rlimit(pid, name, soft, hard)
     except OSError as error:
-        remedy = ""
-        if error.errno == errno.EPERM:
-            remedy = "not above sysctl fs.nr_open" if name == "nofile" else "gocker needs CAP_SYS_RESOURCE"
+        remedy = _needs_resource(error) or "no more than sysctl fs.nr_open" * (name == "nofile")
         target = f"{name}={rlimit.format_value(soft)}:{rlimit.format_value(hard)}"
         raise KernelError.from_os("set ulimit", target, error, remedy=remedy) from error
+
+
+def _needs_resource(error: OSError) -> str:
+    """The remedy where this process lacks the capability for what is above or below the usual."""
+    refused = error.errno in {errno.EPERM, errno.EACCES}
+    return f"gocker needs {_SYS_RESOURCE} for it" if refused and _SYS_RESOURCE not in caps.permitted() else ""
 
 
 class OomScoreAdj(Step):
@@ -144,6 +148,9 @@ class OomScoreAdj(Step):
             os.close(proc)
         try:
             os.write(fd, b"%d" % self.value)
+        except OSError as error:
+            target = f"oom_score_adj={self.value}"
+            raise KernelError.from_os("set", target, error, remedy=_needs_resource(error)) from error
         finally:
             os.close(fd)
 

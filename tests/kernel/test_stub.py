@@ -44,7 +44,18 @@ def shell(script: str, *, during: Callable[[int], None] | None = None) -> Outcom
     return launch(program("sh", "-c", script, init=True), flags=NEW_PID, during=during)
 
 
-BYTES = ["", " ", "a b", "new\nline", "tab\t", "caf\udce9", "\udcff\udcfe", "'\"$(x)", "\u20ac", "x" * 100_000]
+BYTES = [
+    "",
+    " ",
+    "a b",
+    "new\nline",
+    "tab\t",
+    "caf\udce9",
+    "\udcff\udcfe",
+    "'\"$(x)",
+    "\u20ac",
+    "x" * 100_000,
+]
 
 
 @pytest.mark.parametrize("init", [False, True])
@@ -259,7 +270,7 @@ def test_a_user_cannot_look_into_its_own_init() -> None:
 def test_init_makes_the_program_the_foreground_of_its_terminal() -> None:
     master, slave = pty.openpty()
     script = (
-        'read -r _ _ _ _ group session _ foreground _ < /proc/self/stat; '
+        "read -r _ _ _ _ group session _ foreground _ < /proc/self/stat; "
         '[ "$group" = "$foreground" ] && [ "$group" != "$session" ] && echo foreground'
     )
     steps = [SetSid(), *program("sh", "-c", script, init=True)]

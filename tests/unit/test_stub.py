@@ -47,7 +47,9 @@ def test_a_record_is_a_kind_and_a_value(packet: bytes, kind: int, value: int) ->
     assert stub.parse_record(packet) == stub.StatusRecord(kind=kind, value=value)
 
 
-@pytest.mark.parametrize("packet", [b"", b"\x01\0\0\0", b"\x01\0\0\0\0\0\0", b"\x01" + bytes(8), bytes(8), b"\x04" + bytes(7)])
+@pytest.mark.parametrize(
+    "packet", [b"", b"\x01\0\0\0", b"\x01\0\0\0\0\0\0", b"\x01" + bytes(8), bytes(8), b"\x04" + bytes(7)]
+)
 def test_anything_else_is_no_record(packet: bytes) -> None:
     with pytest.raises(KernelError, match="not a record of the exec stub"):
         stub.parse_record(packet)
@@ -72,11 +74,15 @@ def test_the_stub_is_one_static_segment_that_cannot_be_written(machine: str) -> 
 def test_the_committed_bytes_are_what_the_source_compiles_to(machine: str, build: ModuleType) -> None:
     compiler = shutil.which(build.COMPILERS[machine])
     if not compiler:
-        pytest.skip(f"{build.COMPILERS[machine]} is missing: apt-get install gcc-{machine.replace('_', '-')}-linux-gnu")
+        pytest.skip(
+            f"{build.COMPILERS[machine]} is missing: apt-get install gcc-{machine.replace('_', '-')}-linux-gnu"
+        )
     version = subprocess.run([compiler, "-dumpfullversion"], capture_output=True, text=True, check=True)
     elf = build.compile_stub(machine)
     if version.stdout.strip() != COMPILER:
-        pytest.skip(f"the source compiles; its bytes are compared by gcc {COMPILER}, here is {version.stdout}")
+        pytest.skip(
+            f"the source compiles; its bytes are compared by gcc {COMPILER}, here is {version.stdout}"
+        )
     assert elf == stub.stub_elf(machine)
 
 
