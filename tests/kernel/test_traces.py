@@ -58,7 +58,7 @@ def test_a_child_process_is_seen(places: Host) -> None:
     before = places.look()
     with subprocess.Popen(["sleep", "60"]) as process:
         try:
-            assert places.leaks(before) == [f"children: pid {process.pid} [sleep 60]"]
+            assert [left.split(" [")[0] for left in places.leaks(before)] == [f"children: pid {process.pid}"]
         finally:
             process.kill()
 

@@ -17,13 +17,13 @@ class Traces(NamedTuple):
     cgroups: frozenset[str]
     mounts: frozenset[str]
     links: frozenset[str]
-    children: frozenset[str]
+    children: frozenset[str]  # by pid: what they run may change
     files: frozenset[str]
 
     def new_since(self, before: Traces) -> list[str]:
         """`kind: name` of each that `before` has not."""
         return [
-            f"{kind}: {name}"
+            f"{kind}: {describe(int(name)) if kind == 'children' else name}"
             for kind, now, then in zip(self._fields, self, before, strict=True)
             for name in sorted(now - then)
         ]
@@ -157,8 +157,8 @@ def _mounts() -> Iterator[tuple[str, str, str]]:
 def _children() -> Iterator[str]:
     for task in os.listdir("/proc/self/task"):
         with suppress(OSError):
-            pids = [int(pid) for pid in _read(f"/proc/self/task/{task}/children").split()]
-            yield from (text for text in map(describe, pids) if "multiprocessing" not in text)
+            pids = _read(f"/proc/self/task/{task}/children").decode().split()
+            yield from (pid for pid in pids if "multiprocessing" not in describe(int(pid)))
 
 
 def _read(path: str) -> bytes:
