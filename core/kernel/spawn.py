@@ -14,10 +14,12 @@ come back. CLONE_PARENT makes the launcher the parent of the first process all t
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import struct
 from collections.abc import Callable
+from fcntl import ioctl
 from typing import NoReturn
 
 from gocker.errors import EXIT_GOCKER_FAILED
@@ -27,6 +29,7 @@ from gocker.kernel.syscalls import setns, unshare
 Join = tuple[str, int]  # (path of the namespace, CLONE_NEW* flag)
 Offset = tuple[str, int, int]  # (clock, seconds, nanoseconds)
 
+_NS_GET_NSTYPE = 0xB703  # linux/nsfs.h; ioctl_ns(2)
 _REPLY = struct.Struct("=ii")  # pid, errno
 
 
@@ -72,8 +75,9 @@ def _spawn_joined(
 ) -> tuple[int, int]:
     opened: list[int] = []
     try:
-        for path, _ in joins:
+        for path, flag in joins:
             opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            _require_kind(opened[-1], path, flag)
         namespaces = tuple((fd, flag) for fd, (_, flag) in zip(opened, joins, strict=True))
         read, write = os.pipe2(os.O_CLOEXEC)
         opened += [read, write]
@@ -93,6 +97,15 @@ def _spawn_joined(
     if number:
         raise OSError(number, os.strerror(number))
     return pid, os.pidfd_open(pid)
+
+
+def _require_kind(fd: int, path: str, flag: int) -> None:
+    try:
+        same = ioctl(fd, _NS_GET_NSTYPE) == flag
+    except OSError:
+        same = False  # ENOTTY: no namespace at all
+    if not same:
+        raise OSError(errno.EINVAL, "not a namespace of this kind:", path)
 
 
 def _join_and_clone(
