@@ -255,6 +255,19 @@ def test_a_root_below_a_file_is_one_error_with_a_remedy(root: Path) -> None:
         resolve_image("base")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: another user is tried")
+def test_without_privileges_the_error_says_who_can(root: Path) -> None:
+    put(root)
+
+    def as_nobody() -> None:
+        os.setuid(65534)
+        for use in (lambda: resolve_image("base"), make_base, list_images):
+            with pytest.raises(ImageError, match=r"EACCES: .* \(run gocker as root, or set GOCKER_ROOT"):
+                use()
+
+    assert os.waitpid(in_child(as_nobody), 0)[1] == 0
+
+
 def test_a_known_base_is_found_without_the_modules_that_make_it(root: Path) -> None:
     rootfs = resolve_image("base")
     code = (

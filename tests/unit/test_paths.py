@@ -25,6 +25,23 @@ def test_root_logs_to_var_log() -> None:
     assert paths.audit_log() == "/var/log/gocker/audit.jsonl"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: another user is tried")
+@pytest.mark.parametrize(
+    ("state_home", "log"),
+    [("", "/home/me/.local/state/gocker/audit.jsonl"), ("/state", "/state/gocker/audit.jsonl")],
+)
+def test_others_log_to_their_own_state_directory(
+    state_home: str, log: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("XDG_STATE_HOME", state_home)
+    os.seteuid(65534)
+    try:
+        assert paths.audit_log() == log
+    finally:
+        os.seteuid(0)
+
+
 @pytest.mark.parametrize(
     ("variable", "resolve"),
     [

@@ -194,6 +194,20 @@ def test_a_name_that_leads_nowhere_is_free(state: State, text: str) -> None:
     assert entries(state) == []
 
 
+def test_what_lies_in_place_of_a_name_is_no_holder(state: State) -> None:
+    state.create("abc", "web", PLAN).release()
+    Path(f"{state.root}/names/web").touch()
+    state.create("def", "web", PLAN).release()
+    assert entries(state) == []
+
+
+def test_an_id_that_is_being_made_is_in_use(state: State) -> None:
+    state.create("abc", "", PLAN).release()
+    os.mkdir(f"{state.root}/containers/.abc")
+    with pytest.raises(StateError, match="this id is in use"):
+        state.create("abc", "", PLAN)
+
+
 def test_of_many_that_want_one_name_one_gets_it(state: State) -> None:
     read, write = os.pipe()
 
@@ -440,6 +454,17 @@ def test_a_directory_of_another_user_is_refused(state: State) -> None:
     os.chown(f"{state.root}/containers", 1000, 1000)
     with pytest.raises(StateError, match="others own it"):
         list(state.abandoned())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: another user is tried")
+def test_without_privileges_the_error_says_who_can(state: State) -> None:
+    def as_nobody() -> None:
+        os.setuid(65534)
+        for use in (lambda: state.create("abc", "", PLAN), lambda: list(state.abandoned())):
+            with pytest.raises(StateError, match=r"EACCES: .* \(run gocker as root, or set GOCKER_STATE"):
+                use()
+
+    assert in_child(as_nobody) == 0
 
 
 def test_a_symbolic_link_in_place_of_the_directory_is_refused(state: State, tmp_path: Path) -> None:
