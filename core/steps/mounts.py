@@ -14,7 +14,7 @@ from gocker.steps.idmap import source_key
 from gocker.steps.options import sort_options
 from gocker.steps.procfs import PATH as PROC
 from gocker.steps.procfs import own_procfs
-from gocker.steps.targets import system_directory, user_target
+from gocker.steps.targets import refuse_proc, system_directory, user_target
 
 
 class MountFs(Step):
@@ -104,7 +104,7 @@ class BindMount(Step):
             mount.set_attributes(
                 fd,
                 options.attributes,
-                clear=options.clear,
+                clear=options.clear & ~mount.MOUNT_ATTR_RDONLY,  # `rw` opens nothing that the host has closed
                 propagation=propagation & ~mount.MS_REC,
                 recursive=options.recursive,
             )
@@ -165,6 +165,7 @@ class MountEtc(Step):
     def execute(self, ctx: Context) -> None:
         """One bind each; /etc and empty files to mount on are made where the image lacks them."""
         etc = make_directory(ctx.root, "etc")
+        refuse_proc(etc, "/etc")
         for name in self.names:
             fd = ctx.fds.pop(source_key(f"/etc/{name}"), -1)
             if fd < 0:

@@ -13,6 +13,7 @@ from gocker.steps.idmap import CONTAINER, LOWER
 
 _LAYER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _UMASK_INSIDE = 0o022  # what docker and the OCI runtimes start programs with
+_MOST_JOINED = 12  # of /proc/self/fd/NN: fsconfig(2) takes a string of 255 bytes
 # No redirects are followed and no metadata-only copies believed, whatever attributes a lower layer
 # carries; a mount whose layers come and go has no use for xino and index.
 _OVERLAY_OPTIONS = ("redirect_dir=nofollow", "metacopy=off", "index=off", "xino=off")
@@ -67,7 +68,7 @@ class OverlayRoot(Step):
             *lower, upper, work = (f"/proc/self/fd/{fd}" for fd in fds)
             _copy_attributes(fds[0], upper, fds[-2])
             options = (
-                f"lowerdir={':'.join(lower)}",
+                *_lower_options(lower),
                 f"upperdir={upper}",
                 f"workdir={work}",
                 *_OVERLAY_OPTIONS,
@@ -102,6 +103,8 @@ class OverlayRoot(Step):
         remedy = _OVERLAY_REMEDIES.get(number, "")
         if number == errno.EINVAL and mount.file_system_magic(upper) == mount.OVERLAY_MAGIC:
             remedy = "an overlay cannot be the upper layer of another: set GOCKER_ROOT to a directory on ext4, xfs or tmpfs"
+        elif number == errno.EINVAL and os.path.exists(f"{self.work}/work/incompat/volatile"):
+            remedy = f"a volatile overlay was here before: remove {self.work} and make it anew"
         if isinstance(error, GockerError):
             return GockerError("mount overlay", self.upper, error.reason, remedy=remedy, errno=number)
         return GockerError.from_os("mount overlay", self.upper, error, remedy=remedy)
@@ -178,6 +181,12 @@ class PivotRoot(Step):
         ctx.root = -1
         for name in [name for name in ctx.fds if name.startswith("/")]:
             os.close(ctx.fds.pop(name))
+
+
+def _lower_options(lower: list[str]) -> tuple[str, ...]:
+    if len(lower) <= _MOST_JOINED:
+        return (f"lowerdir={':'.join(lower)}",)
+    return tuple(f"lowerdir+={path}" for path in lower)  # since Linux 6.5
 
 
 def _open_layer(path: str) -> int:

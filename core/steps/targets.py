@@ -87,11 +87,16 @@ def user_target(ctx: Context, path: str, *, directory: bool) -> int:
 
 
 def _check_target(ctx: Context, fd: int, path: str, *, directory: bool) -> None:
-    if mount.file_system_magic(fd) == mount.PROC_MAGIC:
-        raise GockerError("mount on", path, "it is in /proc, which must stay the container's own")
+    refuse_proc(fd, path)
     status, top = os.fstat(fd), os.fstat(ctx.root)
     if (status.st_dev, status.st_ino) == (top.st_dev, top.st_ino):
         raise GockerError("mount on", path, "it is the root itself", remedy="use --rootfs for that")
     if stat.S_ISDIR(status.st_mode) != directory:
         kinds = "a directory onto a file" if directory else "a file onto a directory"
         raise GockerError("mount on", path, f"{kinds} cannot be mounted", errno=errno.ENOTDIR)
+
+
+def refuse_proc(fd: int, path: str) -> None:
+    """Raise GockerError when `fd` is on a procfs: `path` got there by way of a link."""
+    if mount.file_system_magic(fd) == mount.PROC_MAGIC:
+        raise GockerError("mount on", path, "it is in /proc, which must stay the container's own")

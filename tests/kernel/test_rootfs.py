@@ -24,6 +24,10 @@ from gocker.steps.namespaces import LinkUp, SetDomainname, SetHostname, Sysctl
 from gocker.steps.rootfs import OverlayRoot, PivotRoot, Propagation
 
 V1_ROWS = (("memory", "cgroup", ("memory",)), ("pids", "cgroup", ("pids",)))
+V2_ROWS = (("", "cgroup2", ()),)
+V1 = os.path.isdir("/sys/fs/cgroup/memory")
+ROWS = V1_ROWS if V1 else V2_ROWS
+CGROUP_MOUNTS = {"/sys/fs/cgroup", *({"/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids"} if V1 else ())}
 
 
 @pytest.fixture
@@ -45,6 +49,7 @@ def mounts_of(text: str) -> dict[str, tuple[str, set[str]]]:
     return {row[4]: (row[row.index("-") + 1], set(row[5].split(","))) for row in rows}
 
 
+@pytest.mark.guest
 def test_only_the_containers_own_mounts_are_there(box: Sandbox) -> None:
     mounts = mounts_of(inside(box, "cat /proc/self/mountinfo"))
     assert {path: kind for path, (kind, _) in mounts.items() if not path.startswith(("/proc/", "/sys/"))} == {
@@ -118,6 +123,27 @@ def test_layer_paths_with_commas_colons_and_backslashes_are_taken_as_they_are() 
         box = Sandbox(base)
         assert inside(box, "echo yes > /made; cat /made") == "yes\n"
         assert os.path.exists(f"{box.container}/upper/made")
+
+
+def test_many_layers_lie_on_one_another_in_order(box: Sandbox) -> None:
+    layers = tuple(f"{box.base}/layer{number}" for number in range(30))
+    for number, layer in enumerate(layers):
+        os.mkdir(layer)
+        for name in (f"own{number}", "shared"):
+            with open(f"{layer}/{name}", "w") as file:
+                file.write(f"{number}\n")
+    steps = [
+        step.replace(lower=(*layers, box.rootfs)) if isinstance(step, OverlayRoot) else step
+        for step in file_system_steps(box.spec(), box.container)
+    ]
+    assert run(tuple(steps), "cat /shared /own0 /own29") == "0\n0\n29\n"
+
+
+def test_a_second_mount_of_a_volatile_overlay_says_what_to_do(box: Sandbox) -> None:
+    inside(box, "true")
+    with pytest.raises(Failed) as caught:
+        inside(box, "true")
+    assert f"remove {box.container}/work" in caught.value.remedy
 
 
 def test_mountinfo_does_not_name_the_layers_on_the_host(box: Sandbox) -> None:
@@ -262,6 +288,13 @@ def test_an_etc_file_that_is_a_link_is_covered_and_not_followed(box: Sandbox) ->
     assert output == "127.0.0.1 localhost\ninside\nnameserver 9.9.9.9\nvictim\nvictim\n"
 
 
+@pytest.mark.parametrize("link", ["/proc/sys/kernel", "proc/1"])
+def test_an_etc_that_leads_into_proc_is_refused(box: Sandbox, link: str) -> None:
+    os.symlink(link, f"{box.rootfs}/etc")
+    with pytest.raises(Failed, match="mount on /etc: it is in /proc"):
+        inside(box, "true")
+
+
 def test_an_etc_file_that_is_a_directory_is_an_error(box: Sandbox) -> None:
     os.makedirs(f"{box.rootfs}/etc/hosts")
     with pytest.raises(Failed, match="mount on /etc/hosts: the root file system has a directory there"):
@@ -320,6 +353,22 @@ def test_a_read_only_bind_is_read_only_also_below(box: Sandbox) -> None:
     output = run((first, Below(), *rest), "touch /data/x; touch /data/sub/x; cat /proc/self/mountinfo")
     assert output.count("Read-only file system") == 2
     assert " /data/sub " in output
+
+
+def test_a_bind_with_rw_opens_nothing_that_the_host_mounted_read_only(box: Sandbox) -> None:
+    mount = bind(box, "/data", "rw")
+
+    class Below(Step):
+        op = "test-read-only-below"
+
+        def execute(self, ctx: Context) -> None:
+            fd = kernel.new_mount("tmpfs", (), kernel.MOUNT_ATTR_RDONLY)
+            kernel.attach_at(fd, f"{box.base}/source/sub".encode())
+            os.close(fd)
+
+    first, *rest = file_system_steps(box.spec(mounts=(mount,)), box.container)
+    output = run((first, Below(), *rest), "touch /data/x && touch /data/sub/x")
+    assert output == "touch: /data/sub/x: Read-only file system\n"
 
 
 def test_a_bind_without_recursion_leaves_out_what_is_mounted_below(box: Sandbox) -> None:
@@ -493,20 +542,23 @@ def test_the_console_is_a_pty_of_the_containers_own(box: Sandbox) -> None:
     ]
 
 
+@pytest.mark.guest
 def test_own_cgroups_are_seen_read_only(box: Sandbox) -> None:
-    if not os.path.isdir("/sys/fs/cgroup/memory"):
-        pytest.skip("needs memory on cgroup v1")
-    steps = (UnshareCgroup(), *file_system_steps(box.spec(), box.container, V1_ROWS))
-    script = "ls /sys/fs/cgroup; touch /sys/fs/cgroup/x; echo 1 > /sys/fs/cgroup/pids/tasks; ls /sys/fs/cgroup/memory"
+    steps = (UnshareCgroup(), *file_system_steps(box.spec(), box.container, ROWS))
+    top = "/sys/fs/cgroup/pids" if V1 else "/sys/fs/cgroup"
+    script = f"echo 1 > {top}/cgroup.procs; touch /sys/fs/cgroup/x; cat /proc/self/mountinfo; ls {top}"
     output = run(steps, script)
-    assert output.startswith("memory\npids\n")
     assert output.count("Read-only file system") == 2
-    assert "memory.limit_in_bytes" in output
+    mounts = mounts_of("\n".join(line for line in output.splitlines() if " - " in line))
+    assert {path for path in mounts if path.startswith("/sys/fs/cgroup")} == CGROUP_MOUNTS
+    assert all({"ro", "nosuid", "nodev", "noexec"} <= mounts[path][1] for path in CGROUP_MOUNTS)
+    assert f" / {top} " in output, "the root of the mount is not the own cgroup"
+    assert "cgroup.procs" in output
 
 
 def test_without_a_cgroup_namespace_no_cgroup_is_seen(box: Sandbox) -> None:
     spec = box.spec(namespaces=tuple(r for r in box.spec().namespaces if r.kind != "cgroup"))
-    assert run(file_system_steps(spec, box.container, V1_ROWS), "ls /sys/fs/cgroup") == ""
+    assert run(file_system_steps(spec, box.container, ROWS), "ls /sys/fs/cgroup") == ""
 
 
 def test_the_host_is_out_of_reach_after_the_pivot(box: Sandbox) -> None:
@@ -592,13 +644,14 @@ def mapped(box: Sandbox, script: str, *, without: tuple[str, ...] = (), **change
     try:
         for step in layer_steps(spec, box.container):
             step.execute(ctx)
-        steps = (UnshareCgroup(), *file_system_steps(spec, box.container, V1_ROWS))
+        steps = (UnshareCgroup(), *file_system_steps(spec, box.container, ROWS))
         return run(steps, script, without=without, maps=(MAP, MAP), ctx=ctx)
     finally:
         for fd in ctx.fds.values():
             os.close(fd)
 
 
+@pytest.mark.guest
 def test_root_of_a_user_namespace_owns_the_image_that_root_owns(box: Sandbox) -> None:
     with open(f"{box.rootfs}/secret", "w") as file:
         file.write("of root\n")
@@ -628,7 +681,7 @@ def test_what_a_user_namespace_writes_has_the_ids_of_the_inside_on_disk(box: San
 def test_a_user_namespace_has_the_same_devices_and_masks(box: Sandbox) -> None:
     script = """
         stat -c '%n %t:%T' /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty
-        echo x > /dev/null; cat /proc/keys; ls /sys/firmware; ls /sys/fs/cgroup; touch /sys/x
+        echo x > /dev/null; cat /proc/keys; ls /sys/firmware; touch /sys/fs/cgroup/x
     """
     lines = mapped(box, script).splitlines()
     assert lines == [
@@ -638,9 +691,7 @@ def test_a_user_namespace_has_the_same_devices_and_masks(box: Sandbox) -> None:
         "/dev/random 1:8",
         "/dev/urandom 1:9",
         "/dev/tty 5:0",
-        "memory",
-        "pids",
-        "touch: /sys/x: Read-only file system",
+        "touch: /sys/fs/cgroup/x: Read-only file system",
     ]
 
 
@@ -657,15 +708,16 @@ def test_binds_reach_a_user_namespace_though_it_could_not_open_them(box: Sandbox
 
 
 def test_a_user_namespace_with_the_hosts_network_sees_the_hosts_sys(box: Sandbox) -> None:
-    script = "ls -d /sys/class/net; touch /sys/x; ls /sys/fs/cgroup; touch /sys/fs/cgroup/x"
-    output = mapped(box, script, without=("network",))
-    assert output.splitlines() == [
+    script = "ls -d /sys/class/net; touch /sys/x; touch /sys/fs/cgroup/x; cat /proc/self/mountinfo"
+    lines = mapped(box, script, without=("network",)).splitlines()
+    assert lines[:3] == [
         "/sys/class/net",
         "touch: /sys/x: Read-only file system",
-        "memory",
-        "pids",
         "touch: /sys/fs/cgroup/x: Read-only file system",
     ]
+    assert lines[-1].count("/proc/"), "the masks come last"
+    shown = [line for line in lines if " /sys/fs/cgroup " in line]
+    assert "cgroup2" in shown[-1] or V1
     box.renew()
     assert mapped(box, "ls /sys/fs/cgroup", without=("network", "cgroup")) == ""
 
@@ -673,8 +725,19 @@ def test_a_user_namespace_with_the_hosts_network_sees_the_hosts_sys(box: Sandbox
 def test_nothing_of_the_host_is_mounted_in_a_user_namespace(box: Sandbox) -> None:
     mounts = mounts_of(mapped(box, "cat /proc/self/mountinfo"))
     assert set(mounts) - {*MASKED_PATHS, *READONLY_PATHS} == {
-        *("/", "/proc", "/sys", "/sys/fs/cgroup", "/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids"),
-        *("/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"),
+        *CGROUP_MOUNTS,
+        *(
+            "/",
+            "/proc",
+            "/sys",
+            "/dev",
+            "/dev/pts",
+            "/dev/shm",
+            "/dev/mqueue",
+            "/etc/hosts",
+            "/etc/hostname",
+            "/etc/resolv.conf",
+        ),
         *(f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty")),
     }
 
