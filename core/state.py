@@ -2,6 +2,7 @@
 
     GOCKER_STATE/containers/ID/lock       flock held by the gocker that answers for the container
     GOCKER_STATE/containers/ID/plan.json  what was planned, and so what there is to undo
+    GOCKER_STATE/containers/ID/owed.json  only where the audit log could not be written: what it is owed
     GOCKER_STATE/containers/.ID           ID while it is being made
     GOCKER_STATE/names/NAME               symbolic link whose text is ID
 
@@ -18,8 +19,11 @@ so that a kill between any two system calls leaves something that `abandoned` un
   a plan, or without a lock, needs no undoing.
 
 A flock belongs to the open file description, which the container's first process shares until it
-execs (the fd is close-on-exec). While such a process outlives a killed gocker, the container is not
-abandoned; the launcher therefore makes its child die with it.
+execs (the fd is close-on-exec). So a free lock proves that nothing is set up any more, and what is
+undone stays undone. A killed gocker's child, which dies with it, may hold the lock for some
+milliseconds more. Whoever finds a lock held must therefore know whether to wait: gocker has a
+record lock (fcntl(2)) on the same file as well, which children do not inherit and which the kernel
+drops at gocker's own end. Held and without a record lock means that it will be free shortly.
 """
 
 from __future__ import annotations
@@ -28,6 +32,8 @@ import contextlib
 import errno
 import fcntl
 import os
+import struct
+import time
 from collections.abc import Iterator
 
 from gocker import paths
@@ -41,6 +47,15 @@ _LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _OTHER = _FIRST | frozenset("_.+-")
 _MAX_ID = 128
+_PATIENCE = 5.0  # seconds to wait for a killed gocker's child to end, and for another's recovery
+_NAP_FIRST, _NAP_LAST = 0.0005, 0.02  # seconds between two looks, doubling
+_FILES = ("plan.json", "lock")  # of a container, in the order of their removal
+_OWED = ("owed.new", "owed.json")  # where the audit log could not be written
+_FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2), on 64-bit
+
+_own: set[str] = set()
+"""Paths of the containers that this process itself has claims on: none of them is abandoned, and to
+open and close the lock of one would drop its record lock."""
 
 
 def new_id() -> str:
@@ -99,6 +114,7 @@ class State:
         """The containers whose gocker is gone, each with its lock held by us while it is looked at.
 
         Undo `Claim.plan`, then `Claim.release` it; one that is not released stays for the next call.
+        One with `Claim.busy` is still held after some seconds of waiting: nothing can be done with it.
         What needs no undoing is tidied up on the way. Raise StateError when the directory cannot be
         read or written.
         """
@@ -179,6 +195,8 @@ class State:
         """Whether some gocker, or a process of one, holds the container's lock."""
         if not is_id(container):
             return False
+        if self._path(container) in _own:
+            return True
         containers = self._open("containers")
         try:
             directory = os.open(container, _DIRECTORY, dir_fd=containers)
@@ -197,6 +215,8 @@ class State:
 
     def _take_over(self, containers: int, container: str) -> Claim | None:
         """The container if it is abandoned and has a plan to undo."""
+        if self._path(container) in _own:
+            return None
         try:
             directory = os.open(container, _DIRECTORY, dir_fd=containers)
         except OSError as error:
@@ -209,22 +229,25 @@ class State:
             _rmdir(container, containers)
             return None
         else:
-            claim = Claim(self, container, "", b"", lock)
             try:
-                if not _lock_if_free(lock) or os.fstat(lock).st_nlink == 0:
-                    claim.close()  # it is in use, or was released before we had the lock
+                free = _lock_when_orphaned(lock)
+                if free is None or os.fstat(lock).st_nlink == 0:
+                    os.close(lock)  # it is in use, or was released before we had the lock
                     return None
-                plan = _read_plan(directory)
+                plan, owed = _read_file(directory, "plan.json"), _read_file(directory, "owed.json")
             except BaseException:
-                claim.close()
+                os.close(lock)
                 raise
         finally:
             os.close(directory)
-        if plan is None:
+        claim = Claim(self, container, "", plan or b"", lock, owed=owed or b"", busy=not free)
+        if plan is None and free:
             claim.release()
             return None
-        claim.plan = plan
         return claim
+
+    def _path(self, container: str) -> str:
+        return f"{self.root}/containers/{container}"
 
     def _error(self, operation: str, target: str, error: OSError) -> StateError:
         remedy = "set GOCKER_STATE to a directory of your own that can be written"
@@ -242,13 +265,45 @@ class State:
 class Claim:
     """A container that this gocker answers for: its lock is ours until `release` or `close`."""
 
-    def __init__(self, state: State, container: str, name: str, plan: bytes, lock: int) -> None:
+    def __init__(
+        self,
+        state: State,
+        container: str,
+        name: str,
+        plan: bytes,
+        lock: int,
+        *,
+        owed: bytes = b"",
+        busy: bool = False,
+    ) -> None:
         """`name` is "" when another gocker made the container; `lock` is an fd and becomes ours."""
         self.id = container
         self.name = name
         self.plan = plan
+        self.owed = owed  # what the gocker that made it gave to `owe`
+        self.busy = busy  # the lock is not ours after all
         self._state = state
         self._lock = lock
+        _own.add(state._path(container))
+
+    def owe(self, events: bytes) -> None:
+        """Leave `events` and the container to the next gocker: the audit log cannot be written now.
+
+        Raise StateError when that cannot be written either.
+        """
+        try:
+            containers = self._state._open("containers")
+            try:
+                directory = os.open(self.id, _DIRECTORY, dir_fd=containers)
+            finally:
+                os.close(containers)
+            try:
+                _write_file(directory, "owed.new", events)
+                os.rename("owed.new", "owed.json", src_dir_fd=directory, dst_dir_fd=directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            raise self._state._error("write state of", self.id, error) from error
 
     def release(self) -> None:
         """Forget the container, of which nothing is left to undo. Once done, this does nothing more.
@@ -256,13 +311,13 @@ class Claim:
         Raise StateError when its files cannot be removed; the lock is given up all the same, so that
         a later gocker tries again.
         """
-        if self._lock < 0:
+        if self._lock < 0 or self.busy:
             return
         try:
             self._give_up_name()
             containers = self._state._open("containers")
             try:
-                _remove(self.id, containers)
+                _remove(self.id, containers, _FILES if self.name else _OWED + _FILES)
             finally:
                 os.close(containers)
         except FileNotFoundError:
@@ -276,7 +331,11 @@ class Claim:
         """Give up the lock alone: the next `abandoned` finds the container."""
         if self._lock >= 0:
             lock, self._lock = self._lock, -1
-            _unlock_and_close(lock)
+            _own.discard(self._state._path(self.id))
+            if self.busy:
+                os.close(lock)
+            else:
+                _unlock_and_close(lock)
 
     def _give_up_name(self) -> None:
         try:
@@ -307,7 +366,9 @@ def _appear(containers: int, container: str, plan: bytes) -> int:
         try:
             lock = os.open("lock", _NEW_FILE, 0o600, dir_fd=directory)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            _write_plan(directory, plan)
+            with contextlib.suppress(OSError):  # NFS makes flocks of record locks: not both at a time
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _write_file(directory, "plan.json", plan)
         finally:
             os.close(directory)
         os.rename(hidden, container, src_dir_fd=containers, dst_dir_fd=containers)
@@ -329,25 +390,46 @@ def _lock_if_free(fd: int, kind: int = fcntl.LOCK_EX) -> bool:
     return True
 
 
+def _lock_when_orphaned(fd: int) -> bool | None:
+    """Lock it, waiting if its gocker is gone; None when that one lives, False when it takes too long."""
+    deadline = time.monotonic() + _PATIENCE
+    nap = _NAP_FIRST
+    while not _lock_if_free(fd):
+        if _has_record_lock(fd):
+            return None
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(nap)
+        nap = min(2 * nap, _NAP_LAST)
+    return True
+
+
+def _has_record_lock(fd: int) -> bool:
+    """Whether another process has one on it: F_GETLK, fcntl(2)."""
+    answer = fcntl.fcntl(fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+    kind: int = _FLOCK.unpack(answer)[0]
+    return kind != fcntl.F_UNLCK
+
+
 def _unlock_and_close(fd: int) -> None:
     """Closing alone would leave the lock with a process that was forked in between."""
     fcntl.flock(fd, fcntl.LOCK_UN)
     os.close(fd)
 
 
-def _write_plan(directory: int, plan: bytes) -> None:
-    fd = os.open("plan.json", _NEW_FILE, 0o600, dir_fd=directory)
+def _write_file(directory: int, name: str, data: bytes) -> None:
+    fd = os.open(name, _NEW_FILE, 0o600, dir_fd=directory)
     try:
-        rest = memoryview(plan)
+        rest = memoryview(data)
         while rest:
             rest = rest[os.write(fd, rest) :]
     finally:
         os.close(fd)
 
 
-def _read_plan(directory: int) -> bytes | None:
+def _read_file(directory: int, name: str) -> bytes | None:
     try:
-        fd = os.open("plan.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     except FileNotFoundError:
         return None
     with open(fd, "rb", buffering=0) as file:
@@ -365,15 +447,15 @@ def _sweep(containers: int, hidden: list[str]) -> None:
         fcntl.flock(containers, fcntl.LOCK_UN)
 
 
-def _remove(entry: str, containers: int) -> None:
-    """Remove a container's directory with the two files that we put there; nothing else."""
+def _remove(entry: str, containers: int, files: tuple[str, ...] = _FILES) -> None:
+    """Remove a container's directory with the files that we put there; nothing else."""
     try:
         directory = os.open(entry, _DIRECTORY, dir_fd=containers)
     except FileNotFoundError:
         return
     try:
-        _unlink("plan.json", directory)
-        _unlink("lock", directory)
+        for name in files:
+            _unlink(name, directory)
     finally:
         os.close(directory)
     with contextlib.suppress(FileNotFoundError):  # another gocker found it without a lock

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import gocker.state
 from gocker.errors import StateError
 from gocker.model import ID_PATTERN
 from gocker.state import State, is_id, new_id
@@ -39,7 +40,8 @@ def recover(state: State) -> dict[str, bytes]:
     """Release all that is abandoned; return the plans that were to be undone."""
     plans = {}
     for claim in state.abandoned():
-        plans[claim.id] = claim.plan
+        if not claim.busy:
+            plans[claim.id] = claim.plan
         claim.release()
     return plans
 
@@ -251,7 +253,10 @@ def test_a_container_whose_gocker_is_gone_is_abandoned_with_its_plan(state: Stat
     assert entries(state) == []
 
 
-def test_a_parked_child_that_outlives_its_gocker_keeps_the_container(state: State) -> None:
+def test_a_parked_child_that_outlives_its_gocker_keeps_the_container(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gocker.state._PATIENCE", 0.1)
     read, write = os.pipe()
 
     def create_and_leave_a_child() -> None:
@@ -262,12 +267,52 @@ def test_a_parked_child_that_outlives_its_gocker_keeps_the_container(state: Stat
             os._exit(0)
 
     assert in_child(create_and_leave_a_child) == 0
+    busy = list(state.abandoned())
+    assert [(claim.id, claim.busy) for claim in busy] == [("abc", True)]
+    busy[0].release()
     assert recover(state) == {}
+    monkeypatch.setattr("gocker.state._PATIENCE", 5)
     os.close(write)
-    deadline = time.monotonic() + 5
-    while not recover(state):
-        assert time.monotonic() < deadline
+    assert recover(state) == {"abc": PLAN}  # waits until the child has ended
     os.close(read)
+
+
+def test_nobody_waits_for_a_living_gocker(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look() -> None:
+        monkeypatch.setattr("gocker.state._own", set())  # as a program of its own
+        began = time.monotonic()
+        assert list(state.abandoned()) == []
+        assert time.monotonic() < began + 1
+
+    claim = state.create("abc", "", PLAN)
+    assert list(state.abandoned()) == []
+    assert in_child(look) == 0  # after this process had a look of its own, which drops no lock
+    claim.release()
+
+
+def test_what_the_audit_log_is_owed_is_kept_with_the_plan_and_goes_with_it(state: State) -> None:
+    assert in_child(lambda: state.create("abc", "web", PLAN).owe(b"[1]")) == 0
+    found = []
+    for claim in state.abandoned():
+        found.append((claim.plan, claim.owed))
+        claim.release()
+    assert found == [(PLAN, b"[1]")]
+    assert entries(state) == []
+
+
+def test_killed_at_any_call_of_owing_it_leaves_nothing_after_recovery(state: State) -> None:
+    def owe() -> None:
+        claim = state.create("abc", "web", PLAN)
+        claim.owe(b"[1]")
+
+    kills = 0
+    while in_child(owe, kills + 1) == signal.SIGKILL:
+        kills += 1
+        for claim in state.abandoned():
+            assert claim.owed in {b"", b"[1]"}
+            claim.release()
+        assert entries(state) == []
+    assert kills > 10
 
 
 def test_nothing_is_abandoned_where_nothing_was_made(state: State) -> None:
@@ -359,6 +404,7 @@ def test_a_recovery_never_takes_what_is_alive(state: State) -> None:
 
 def test_a_recovery_that_comes_as_the_container_is_released_leaves_its_successor_alone(state: State) -> None:
     claim = state.create("abc", "", PLAN)
+    gocker.state._own.clear()  # as if another process had made it
     successors = []
 
     def replace() -> None:
