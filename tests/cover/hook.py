@@ -11,6 +11,7 @@ import fcntl
 import importlib.abc
 import importlib.machinery
 import os
+import posix
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -52,7 +53,6 @@ def child() -> Callable[[], None] | None:
     file = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
     os.close(low)
     collector.covdata = data
-    exit_now = os._exit
 
     def save() -> None:
         try:
@@ -66,7 +66,7 @@ def child() -> Callable[[], None] | None:
 
     def leave(status: int) -> None:
         save()
-        exit_now(status)
+        posix._exit(status)  # not coverage's, which saves to the path of its file
 
     os.__dict__["_exit"] = leave
     return save
