@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from gocker import __version__
+from gocker.digest import sha256
 from gocker.paths import data_root
 from gocker.record import Record
 
@@ -173,11 +174,9 @@ class PluginIndex:
 
 
 def _digest(times: list[tuple[str, int]]) -> str:
-    import hashlib
-
     lines = [f"{_FORMAT} {sys.implementation.cache_tag} {sys.version} gocker {__version__}"]
     lines += [f"{mtime} {path}" for path, mtime in times]
-    return hashlib.sha256(os.fsencode("\0".join(lines))).hexdigest()
+    return sha256(os.fsencode("\0".join(lines))).hexdigest()
 
 
 def _mtime(path: str) -> int:
