@@ -72,8 +72,15 @@ def test_only_the_containers_own_mounts_are_there(box: Sandbox) -> None:
     assert "nosuid" in mounts["/dev"][1]
 
 
-def test_no_mount_propagates_to_or_from_the_host(box: Sandbox) -> None:
-    text = inside(box, "cat /proc/self/mountinfo")
+def test_no_mount_propagates_to_or_from_a_host_whose_mounts_are_shared(box: Sandbox) -> None:
+    class ShareAll(Step):
+        op = "test-share-all"
+
+        def execute(self, ctx: Context) -> None:
+            kernel.set_propagation(b"/", kernel.MS_SHARED | kernel.MS_REC)
+
+    text = inside(box, "cat /proc/self/mountinfo", ShareAll())
+    assert " / / " in text
     assert "shared:" not in text
     assert "master:" not in text
     with open("/proc/self/mountinfo") as file:
@@ -265,6 +272,13 @@ def test_device_nodes_of_the_image_are_hidden_by_the_own_dev(box: Sandbox) -> No
     os.mkdir(f"{box.rootfs}/dev")
     os.symlink("/bin/busybox", f"{box.rootfs}/dev/null")
     assert inside(box, "stat -c '%F %t:%T' /dev/null") == "character special file 1:3\n"
+
+
+@pytest.mark.parametrize("source", ["/dev/zero", "/etc/hostname"])
+def test_masks_are_not_made_of_something_else_than_the_null_device(box: Sandbox, source: str) -> None:
+    with pytest.raises(Failed, match="not character device 1:3") as caught:
+        inside(box, "true", mounts=(Mount(kind="bind", source=source, target="/dev/null"),))
+    assert caught.value.op == "mask-paths"
 
 
 def test_etc_files_cover_those_of_the_image(box: Sandbox) -> None:
