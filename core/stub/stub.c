@@ -30,7 +30,7 @@ enum { EXIT_BROKEN = 125, EXIT_CANNOT_EXECUTE = 126, EXIT_NOT_FOUND = 127 };
 enum { ENOENT = 2, EINTR = 4, ECHILD = 10, EINVAL = 22 };
 enum { SIGCHLD = 17, SIG_SETMASK = 2, SIGSET_SIZE = 8 };
 enum { F_SETFD = 2, FD_CLOEXEC = 1, O_CLOEXEC = 02000000, WNOHANG = 1, TIOCSPGRP = 0x5410 };
-enum { PR_SET_DUMPABLE = 4, PR_SET_CHILD_SUBREAPER = 36 };
+enum { PR_SET_DUMPABLE = 4, PR_SET_NAME = 15, PR_SET_CHILD_SUBREAPER = 36 };
 
 #if defined(__x86_64__)
 
@@ -154,6 +154,7 @@ static _Noreturn void init(char **argv, char **envp)
 	long got;
 
 	call(NR_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&mask, SIGSET_SIZE);
+	call(NR_prctl, PR_SET_NAME, (long)"gocker-init", 0, 0); /* else ps shows the memfd's name */
 	/* The program may run as the same user: it shall not trace its PID 1 and so take fd 3. */
 	call(NR_prctl, PR_SET_DUMPABLE, 0, 0, 0);
 	/* Where PID 1 is someone else's (--pid=host) orphans come here all the same. */

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from firstprocess import Outcome, launch, program
 
-from gocker.kernel import process, stub
+from gocker.kernel import caps, process, stub
 from gocker.plan import Context, Step
-from gocker.steps.identity import CloseFds, SetSid, SetUser
+from gocker.steps.identity import CloseFds, DropBounding, SetCapabilities, SetSid, SetUser
 
 NEW_PID = process.CLONE_NEWPID
 
@@ -254,17 +254,42 @@ def test_init_holds_no_fd_of_the_program() -> None:
     assert seen == [["3"]]
 
 
-def test_a_user_cannot_look_into_its_own_init() -> None:
-    owners: list[int] = []
-    steps = [SetUser(user="65534:65534"), *program("sleep", "0.2", init=True)]
-    launch(
-        steps,
-        flags=NEW_PID,
-        during=lambda pid: owners.extend(
-            os.stat(f"/proc/{p}/environ").st_uid for p in (pid, only_child(pid))
-        ),
-    )
-    assert owners == [0, 65534]
+def test_init_has_a_name_in_the_process_list() -> None:
+    names: list[str] = []
+    shell("sleep 0.1", during=lambda pid: names.append(Path(f"/proc/{pid}/comm").read_text()))
+    assert names == ["gocker-init\n"]
+
+
+def may_look_into(pid: int, who: list[Step]) -> bool:
+    """Whether a process that took the steps `who` may read the memory of `pid`."""
+    child = os.fork()
+    if child == 0:
+        code = 2
+        try:
+            for step in who:
+                step.execute(Context(None))
+            os.close(os.open(f"/proc/{pid}/mem", os.O_RDONLY))
+            code = 0
+        except PermissionError:
+            code = 1
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in {0, 1}
+    return code == 0
+
+
+@pytest.mark.parametrize("user", ["0:0", "65534:65534"])
+def test_the_program_cannot_look_into_its_own_init(user: str) -> None:
+    keep = caps.DOCKER_DEFAULT
+    who: list[Step] = [DropBounding(keep=keep), SetUser(user=user), SetCapabilities(keep=keep)]
+    seen: list[tuple[bool, bool]] = []
+
+    def look(pid: int) -> None:
+        seen.append((may_look_into(pid, who), may_look_into(only_child(pid), who)))
+
+    launch([*who, *program("sleep", "0.3", init=True)], flags=NEW_PID, during=look)
+    assert seen == [(False, True)]
 
 
 def test_init_makes_the_program_the_foreground_of_its_terminal() -> None:
