@@ -11,6 +11,7 @@ CONTROLLERS = {
     "pids": "Pids",
     "cpuacct": "Cpuacct",
     "blkio": "Blkio",
+    "devices": "Devices",
 }
 NAMESPACES = {
     "uts": "Uts",
@@ -24,7 +25,14 @@ NAMESPACES = {
 }
 
 # import-linter is a test (tests/unit/test_layers.py); linters are pinned, each release finds more.
-TEST = ["coverage>=7.10", "hypothesis>=6.100", "import-linter>=2.5", "pytest>=8.3", "pytest-timeout>=2.3"]
+TEST = [
+    "coverage>=7.10",
+    "hypothesis>=6.100",
+    "import-linter>=2.5",
+    "pyelftools>=0.30",
+    "pytest>=8.3",
+    "pytest-timeout>=2.3",
+]
 DEV = ["mypy==2.4.*", "nox>=2024.4", "ruff==0.17.*", "towncrier>=24.8"]
 
 
@@ -41,7 +49,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    install_requires=["click>=8.1", "structlog>=24.1", "stevedore>=5.1", "pyelftools>=0.30"],
+    install_requires=["click>=8.1", "structlog>=24.1", "stevedore>=5.1"],
     extras_require={"test": TEST, "dev": [*TEST, *DEV]},
     package_dir={"gocker": "core", "gocker.plugins": "plugins"},
     packages=[

@@ -18,7 +18,6 @@ FENCED = {  # module: the files that may import it
     "stevedore": "core/registry.py",  # costs 47 ms
     "structlog": "core/audit*.py",  # costs 62 ms
     "click": "core/cli/*.py",  # the engine has no command line
-    "elftools": "core/images/*.py",  # only making the image `base` reads programs
 }
 
 
