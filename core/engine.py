@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import time
@@ -10,10 +11,10 @@ from resource import struct_rusage
 
 from gocker import paths
 from gocker.audit import AuditLog
-from gocker.errors import GockerError
+from gocker.errors import AuditError, GockerError, KernelError
 from gocker.hierarchy import read_host
-from gocker.kernel.cgroupfs import DirReader, kill_all
-from gocker.kernel.process import pidfd_send_signal
+from gocker.kernel.cgroupfs import PATIENCE, DirReader, kill_all
+from gocker.kernel.process import has_ended, pidfd_send_signal
 from gocker.launcher import Launcher
 from gocker.model import ContainerSpec
 from gocker.planner import Planned, build_plan
@@ -48,9 +49,9 @@ def run(spec: ContainerSpec, planned: Planned, audit: AuditLog) -> Outcome:
     audit.prepare()
     streams = (Terminal if spec.terminal else Streams)(interactive=spec.interactive)
     try:
-        claim = State().create(spec.id, spec.name, planned.plan.canonical())
         signals = Signals()
         try:
+            claim = State().create(spec.id, spec.name, planned.plan.canonical())
             return _Run(spec, planned, audit, claim, streams, signals).run()
         finally:
             signals.close()
@@ -90,25 +91,41 @@ class _Run:
             self._start_and_attend()
         except GockerError as failure:
             error = failure
-        finally:
-            self._kill()  # also when something that is not a GockerError escapes
-        if self.status is not None and error is None:
-            self.streams.finish()
+        except OSError as failure:
+            error = KernelError.from_os("attend to", self.spec.name, failure)
+        except BaseException as bug:
+            self._finish(started, KernelError("run", self.spec.name, f"{type(bug).__name__}: {bug}"))
+            raise
+        return self._finish(started, error)
+
+    def _finish(self, started: int, error: GockerError | None) -> Outcome:
+        """End it, take everything back, and put that on the record before the plan goes.
+
+        Whatever is not done in the end is left to the next gocker, with the plan.
+        """
+        failures = self._kill()
+        try:
+            if self.status is not None and error is None:
+                self.streams.finish()
+        except OSError as failure:
+            error = KernelError.from_os("pass on the output of", self.spec.name, failure)
         report = self._report(started, error)
         if report.verdict.kind == "oom":
             self.launcher.note("container.oom", "warning", detail=report.verdict.detail)
         self.launcher.note("container.exit", report=report.to_json())
-        failures = [*self.launcher.remove(), *self.launcher.undo()]
+        failures += [*self.launcher.remove(), *self.launcher.undo()]
         if not failures:
-            self.claim.release()
             self.launcher.note("container.remove")
         try:
             self._write_events()
+            if not failures:
+                self.claim.release()
+        except AuditError as failure:
+            error = _with(error, failure)
+            self._owe(error)
         except GockerError as failure:
-            if error is None:
-                error = failure
-            else:
-                error.add_note(str(failure))
+            failures.append(failure)
+        self.claim.close()
         unbound = {**self.planned.cgroups.unbound, **self.launcher.ctx.unbound}
         warnings = [f"limit {label} does not bind: {why}" for label, why in unbound.items()]
         return Outcome(report=report, error=error, warnings=(*warnings, *map(str, failures)))
@@ -116,7 +133,7 @@ class _Run:
     def _start_and_attend(self) -> None:
         launcher = self.launcher
         launcher.start(self.streams.child_fds)
-        launcher.await_program()
+        launcher.await_program(self._out_of_memory)
         self.streams.started(launcher.console)
         launcher.note(
             "container.start", pid=launcher.ctx.pid, step_us=[ns // 1000 for ns in launcher.step_ns]
@@ -132,21 +149,40 @@ class _Run:
             return  # it ended meanwhile: attend sees that next
         self.launcher.note("container.signal", signal=signal.Signals(number).name)
 
-    def _kill(self) -> None:
-        """End every process of the container and take the first one's status."""
+    def _kill(self) -> list[GockerError]:
+        """End every process of the container and take the first one's status; return what stood in the way."""
         ctx = self.launcher.ctx
         if ctx.pidfd < 0:
-            return
+            return []
+        failures: list[GockerError] = []
         for directory, version in self.planned.cgroups.kill[:1]:
-            kill_all(directory, version)
+            try:
+                kill_all(directory, version)
+            except OSError as error:
+                failures.append(KernelError.from_os("kill cgroup", directory, error))
+            except GockerError as error:
+                failures.append(error)
         with contextlib.suppress(ProcessLookupError):  # it has ended
             pidfd_send_signal(ctx.pidfd, signal.SIGKILL)
-        _, self.status, self.rusage = os.wait4(ctx.pid, 0)
+        if has_ended(ctx.pidfd, PATIENCE):
+            _, self.status, self.rusage = os.wait4(ctx.pid, 0)
+        else:
+            failures.append(KernelError("end", f"process {ctx.pid}", "it outlives SIGKILL"))
         os.close(ctx.pidfd)
         ctx.pidfd = -1
-        self.launcher.collect_records()
+        try:
+            self.launcher.collect_records()
+        except GockerError as error:
+            failures.append(error)
         if self.launcher.program_status is not None:
             self.status = self.launcher.program_status
+        return failures
+
+    def _out_of_memory(self) -> str:
+        """Whether the OOM killer was at work in the container, by its own counters; "" when it was not."""
+        kills = self._counters().get("oom_kills", 0)
+        limit = self.launcher.ctx.effective.get("memory", ("", ""))[1]
+        return f"out of memory, at a limit of {limit or 'unknown'} bytes" if kills else ""
 
     def _report(self, started: int, error: GockerError | None) -> Report:
         """The receipt, from the counters that the cgroups still hold."""
@@ -202,5 +238,22 @@ class _Run:
         )
 
     def _write_events(self) -> None:
-        events, self.launcher.events = self.launcher.events, []
-        self.audit.write(events, container=self.spec.id, plan=self.digest)
+        """Those that cannot be written are kept for the next attempt."""
+        self.audit.write(self.launcher.events, container=self.spec.id, plan=self.digest)
+        self.launcher.events = []
+
+    def _owe(self, error: GockerError) -> None:
+        """Leave to the next gocker the events that could not be written; `error` is told when that fails too."""
+        events = [event.asdict() for event in self.launcher.events]
+        try:
+            self.claim.owe(json.dumps(events, default=str).encode("ascii"))
+        except GockerError as second:
+            error.add_note(f"{len(events)} events of {self.spec.name} are lost: {second}")
+
+
+def _with(first: GockerError | None, second: GockerError) -> GockerError:
+    """The first error is shown, the others are attached to it."""
+    if first is None or first is second:
+        return second
+    first.add_note(str(second))
+    return first

@@ -5,13 +5,15 @@ One SEQPACKET socket joins it to the launcher; a message is one packet:
     launcher                                  init
        | clone3() ----------------------------->| parked in recv
        | runs the parent phase                  |
-       | GO, with the fds that init steps need ->|
+       | GO ---------------------------------->|
        |                                        | runs the init phase
        |<----------- CONSOLE, with the pty master (only with a terminal)
        |<------------------- {"ready": [ns, ...]}| just before the last hop
        |<-------------------- {"failed": {...}} | a step failed; then _exit
        |<--------- end of file, by close-on-exec| the program runs
        |<------ records of the stub (kernel/stub)| exec failed, or the life of --init
+
+The child dies with the launcher, by PR_SET_PDEATHSIG, and so does the program unless it is set-user-id.
 
 After the clone nothing is imported and nothing is logged here (SECURITY R7): every module that an
 init step needs is loaded by the launcher before. It ends in execve or `os._exit`.
@@ -29,6 +31,7 @@ from typing import Any, NoReturn
 
 from gocker.errors import EXIT_GOCKER_FAILED, ExecError, GockerError, errno_name
 from gocker.kernel.process import PR_SET_PDEATHSIG
+from gocker.kernel.progress import Progress
 from gocker.kernel.stub import STATUS_FD
 from gocker.kernel.syscalls import prctl
 from gocker.plan import Context, Step
@@ -36,30 +39,62 @@ from gocker.plan import Context, Step
 GO = b"go"
 _PACKET = 64 << 10
 _FIRST_FREE = 10  # above the fds that init hands to the program: 0, 1, 2 and STATUS_FD
+_DISARMING = frozenset(
+    {"become-root", "set-user"}
+)  # new ids clear PR_SET_PDEATHSIG: the kernel's commit_creds()
 
 
 def enter(
-    steps: tuple[Step, ...], ctx: Context, channel: _socket.socket, stdio: tuple[int, int, int]
+    steps: tuple[Step, ...],
+    ctx: Context,
+    channel: _socket.socket,
+    stdio: tuple[int, int, int],
+    progress: Progress,
 ) -> NoReturn:
     """Be the first process: run `steps` after GO; the last one execs. `stdio` become 0, 1 and 2."""
+    try:
+        _run(steps, ctx, channel, stdio, progress)
+    finally:
+        os._exit(EXIT_GOCKER_FAILED)  # also when nobody is left to be told: this process is not gocker
+
+
+def _run(
+    steps: tuple[Step, ...],
+    ctx: Context,
+    channel: _socket.socket,
+    stdio: tuple[int, int, int],
+    progress: Progress,
+) -> None:
     index = 0
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         _reset_signals()
         channel = _settle(ctx, channel, stdio)
-        if channel.recv(_PACKET) != GO:
-            os._exit(EXIT_GOCKER_FAILED)  # the launcher is gone: nobody to tell
+        if channel.recv(_PACKET) != GO or _is_orphan(channel):
+            return
         times: list[int] = []
         last = len(steps) - 1
         for index, step in enumerate(steps):
+            progress.step = index
             if index == last:
                 channel.send(json.dumps({"ready": times}).encode())
             start = perf_counter_ns()
             step.execute(ctx)
+            if step.op in _DISARMING:
+                prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+                if _is_orphan(channel):
+                    return
             times.append(perf_counter_ns() - start)
     except BaseException as error:  # noqa: BLE001 - the boundary of the process: all goes to the launcher
         channel.send(json.dumps({"failed": _failure(index, error)}).encode()[:_PACKET])
-    os._exit(EXIT_GOCKER_FAILED)
+
+
+def _is_orphan(channel: _socket.socket) -> bool:
+    """Whether the launcher ended before PR_SET_PDEATHSIG was in force: its end of the socket went first."""
+    try:
+        return not channel.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
 
 
 def _failure(index: int, error: BaseException) -> dict[str, Any]:

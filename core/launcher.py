@@ -6,17 +6,24 @@
 from __future__ import annotations
 
 import _socket
+import contextlib
 import json
 import os
+import signal
+from collections.abc import Callable
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, NoReturn
 
 from gocker import init
 from gocker.auditevent import Event
-from gocker.errors import ExecError, GockerError, KernelError, StepError, errno_name
+from gocker.errors import ExecError, GockerError, StepError, errno_name
 from gocker.kernel import stub
+from gocker.kernel.cgroupfs import PATIENCE
+from gocker.kernel.process import has_ended, pidfd_send_signal
+from gocker.kernel.progress import Progress
 from gocker.model import ContainerSpec
 from gocker.plan import Context, Plan, Step
+from gocker.receipt import signal_name
 from gocker.steps.launch import CONSOLE
 
 _PACKET = 64 << 10
@@ -34,6 +41,7 @@ class Launcher:
         # begun, in order; the last one may be half done
         self._done: list[Step] = [] if spec else [*plan.host, *plan.parent]
         self._channel: _socket.socket | None = None
+        self._progress: Progress | None = None
         self.console = -1  # the pty master, when there is a terminal
         self.program_status: int | None = None  # wait status of the program below --init
 
@@ -45,10 +53,11 @@ class Launcher:
         stub.stub_fd()  # made before the clone, so that the child need not
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         self._channel = ours
+        self._progress = progress = Progress()
 
-        def enter() -> Any:
+        def enter() -> NoReturn:
             ours.close()
-            init.enter(self.plan.init, self.ctx, theirs, stdio)
+            init.enter(self.plan.init, self.ctx, theirs, stdio, progress)
 
         self.ctx.enter = enter
         try:
@@ -57,7 +66,8 @@ class Launcher:
         finally:
             theirs.close()
         self._close_fds()
-        ours.send(init.GO)
+        with contextlib.suppress(BrokenPipeError):  # it has ended already: await_program sees that, too
+            ours.send(init.GO)
 
     def _close_fds(self) -> None:
         """The child has its own copies of what the steps opened for it."""
@@ -71,13 +81,19 @@ class Launcher:
         try:
             step.execute(self.ctx)
         except (OSError, GockerError) as error:
-            raise self._failed(number, step, _reason(error), _remedy(error), error.errno or 0) from error
+            reason = _reason(error)
+            if self.ctx.pidfd >= 0 and has_ended(self.ctx.pidfd):
+                reason = f"the first process {self._end_of_first()}: {reason}"
+            raise self._failed(number, step, reason, _remedy(error), error.errno or 0) from error
         self.step_ns.append(perf_counter_ns() - begin)
         if step.event:
             self.note(step.event, **step.audit(self.ctx))
 
-    def await_program(self) -> None:
-        """Return when the program has been exec'd; raise StepError or ExecError when it was not."""
+    def await_program(self, why: Callable[[], str] = str) -> None:
+        """Return when the program has been exec'd; raise StepError or ExecError when it was not.
+
+        `why` is asked, when the first process was killed, what is known about that: "" for nothing.
+        """
         channel = self._channel
         assert channel is not None  # noqa: S101 - start comes first
         ready = False
@@ -97,10 +113,29 @@ class Launcher:
             elif ready:
                 break
             else:
-                raise KernelError("start", self.plan.name, "the first process died while it was set up")
+                raise self._died(why)
         for step in self.plan.init:
             if step.event:
                 self.note(step.event, **step.audit(self.ctx))
+
+    def _died(self, why: Callable[[], str]) -> StepError:
+        """It ended without a word: say how, and at which step."""
+        with contextlib.suppress(ProcessLookupError):  # it has ended, unless it lost nothing but its socket
+            pidfd_send_signal(self.ctx.pidfd, signal.SIGKILL)
+        has_ended(self.ctx.pidfd, PATIENCE)
+        index = max(0, self._progress.step if self._progress else 0)
+        number = len(self.plan.host) + len(self.plan.parent) + index + 1
+        known = why()
+        reason = f"the first process {self._end_of_first()}{f': {known}' if known else ''}"
+        return self._failed(number, self.plan.init[index], reason, "", 0)
+
+    def _end_of_first(self) -> str:
+        ended = os.waitid(os.P_PIDFD, self.ctx.pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        if ended is None:
+            return "does not end"
+        if ended.si_code == os.CLD_EXITED:
+            return f"ended with exit status {ended.si_status}"
+        return f"was ended by {signal_name(ended.si_status)}"
 
     def _record(self, packet: bytes) -> bool:
         """Take a record of the stub; True when it says that the program runs."""
@@ -137,21 +172,15 @@ class Launcher:
         if channel is None:
             return
         channel.setblocking(False)
-        while True:
-            try:
-                packet = channel.recv(_PACKET)
-            except BlockingIOError:
-                return
-            if not packet:
-                return
-            self._record(packet)
+        with contextlib.suppress(BlockingIOError):
+            while packet := _receive(channel)[0]:
+                self._record(packet)
 
     def remove(self) -> list[GockerError]:
         """Run the remove phase, every step of it; return the errors."""
         errors: list[GockerError] = []
         for step in self.plan.remove:
-            self._attempt(step.execute, step, errors)
-            if step.event:
+            if self._attempt(step.execute, step, errors) and step.event:
                 self.note(step.event, **step.audit(self.ctx))
         return errors
 
@@ -161,19 +190,26 @@ class Launcher:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
+        if self._progress is not None:
+            self._progress.close()
+            self._progress = None
         while self._done:
             step = self._done.pop()
             if step.undoable:
                 self._attempt(step.undo, step, errors)
         return errors
 
-    def _attempt(self, action: Any, step: Step, errors: list[GockerError]) -> None:
+    def _attempt(self, action: Callable[[Context], None], step: Step, errors: list[GockerError]) -> bool:
+        """Whatever comes of it, the others have their turn."""
         try:
             action(self.ctx)
-        except (OSError, GockerError) as error:
-            failed = GockerError("undo", step.describe(), _reason(error), errno=error.errno or 0)
+        except Exception as error:  # noqa: BLE001 - a bug in one step must not leave the rest undone
+            failed = GockerError("undo", step.describe(), _reason(error), remedy=_remedy(error))
+            failed.__cause__ = error
             errors.append(failed)
             self.note("undo.failed", "error", describe=step.describe(), reason=failed.reason)
+            return False
+        return True
 
     def note(self, event: str, level: str = "info", /, **fields: Any) -> None:
         """Put something on the record."""
@@ -190,12 +226,14 @@ def _receive(channel: _socket.socket) -> tuple[bytes, list[tuple[int, int, bytes
     return packet, control
 
 
-def _reason(error: OSError | GockerError) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, GockerError):
         return error.reason
-    where = f" {error.filename}" if error.filename else ""
-    return f"{errno_name(error.errno or 0)}: {error.strerror or error}{where}"
+    if isinstance(error, OSError):
+        where = f" {error.filename}" if error.filename else ""
+        return f"{errno_name(error.errno or 0)}: {error.strerror or error}{where}"
+    return f"{type(error).__name__}: {error}"
 
 
-def _remedy(error: OSError | GockerError) -> str:
+def _remedy(error: Exception) -> str:
     return error.remedy if isinstance(error, GockerError) else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
 import struct
 
@@ -48,6 +49,13 @@ def clone(flags: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
 def pidfd_send_signal(pidfd: int, number: int) -> None:
     """Signal the process behind `pidfd`; raise ProcessLookupError when it has ended."""
     signal.pidfd_send_signal(pidfd, number)
+
+
+def has_ended(pidfd: int, patience: float = 0.0) -> bool:
+    """Whether the process behind `pidfd` has ended, waiting `patience` seconds for it; nothing is reaped."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(patience * 1000))
 
 
 def start_time(pid: int) -> int:

@@ -14,6 +14,8 @@ _MACHINE = os.uname().machine
 # Sources: arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h (arm64).
 # From clone3's neighbourhood on (424 and up) all architectures share one number.
 _X86_64 = {
+    "mmap": 9,
+    "munmap": 11,
     "mount": 165,
     "umount2": 166,
     "pivot_root": 155,
@@ -34,8 +36,11 @@ _X86_64 = {
     "mknodat": 259,
     "fstatfs": 138,
     "prlimit64": 302,
+    "bpf": 321,
 }
 _AARCH64 = {
+    "mmap": 222,
+    "munmap": 215,
     "mount": 40,
     "umount2": 39,
     "pivot_root": 41,
@@ -56,6 +61,7 @@ _AARCH64 = {
     "mknodat": 33,
     "fstatfs": 44,
     "prlimit64": 261,
+    "bpf": 280,
 }
 _COMMON = {
     "pidfd_send_signal": 424,
