@@ -44,6 +44,7 @@ _PATHS = (
     "/usr/lib/libseccomp.so.2",
     "/lib/libseccomp.so.2",
 )
+_loaded: dict[str, Any] = {}
 _REMEDY = "apt-get install libseccomp2, or --security-opt seccomp=unconfined"
 _ATTR_ACT_BADARCH, _ATTR_CTL_OPTIMIZE = 2, 8  # enum scmp_filter_attr
 _BINARY_TREE = 2
@@ -182,7 +183,9 @@ def _check(operation: str, target: str, result: int) -> None:
 
 
 def _load() -> Any:
-    """The library with its functions declared; dlopen keeps it, so a second call is cheap."""
+    """The library with its functions declared."""
+    if _LIBRARY in _loaded:
+        return _loaded[_LIBRARY]
     try:
         library = ctypes.CDLL(_LIBRARY)
     except OSError as error:
@@ -205,4 +208,5 @@ def _load() -> Any:
     for name, (result, arguments) in signatures.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
+    _loaded[_LIBRARY] = library
     return library
