@@ -62,7 +62,7 @@ setup(
     ],
     package_data={"gocker": ["py.typed", "data/*.json"]},
     entry_points={
-        "console_scripts": ["gocker = gocker.cli.main:main"],
+        "console_scripts": ["gocker = gocker.__main__:main"],
         "gocker.controllers": entry_points(CONTROLLERS),
         "gocker.namespaces": entry_points(NAMESPACES),
     },

@@ -1,7 +1,8 @@
 """Standard modules that libraries import at once and seldom use: loaded at their first use instead.
 
-click imports `inspect` to tidy help texts: with what that loads, 5 ms of each start. `importlib.util.
-LazyLoader` does not serve, because a second `import` of a lazy module loads it (CPython 3.11).
+click imports `inspect` to tidy help texts: with what that loads, 5 ms of each start. It imports `uuid`,
+which asks `platform` for the name of the system: 1 ms. `importlib.util.LazyLoader` does not serve,
+because a second `import` of a lazy module loads it (CPython 3.11).
 """
 
 from __future__ import annotations
@@ -22,7 +23,11 @@ class _Deferred(ModuleType):
         return getattr(importlib.import_module(name), attribute)
 
 
-def defer(name: str) -> None:
-    """Let `import NAME` cost nothing until one of its names is used; nothing if it is loaded already."""
+def defer(name: str, **known: Any) -> None:
+    """Let `import NAME` cost nothing until one of its names is used; nothing if it is loaded already.
+
+    `known` are those of its names that are had without it; they must be as good as its own.
+    """
     if name not in sys.modules:
-        sys.modules[name] = _Deferred(name)
+        module = sys.modules[name] = _Deferred(name)
+        vars(module).update(known)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import sys
@@ -10,6 +9,7 @@ import sys
 from gocker.lazy import defer
 
 defer("inspect")
+defer("platform", system=lambda: os.uname().sysname)
 
 import click  # noqa: E402 - after what it would load
 
@@ -95,8 +95,7 @@ def show_error(error: GockerError) -> None:
 
 
 def main() -> None:
-    """Entry point; ends with docker's codes: 125 gocker failed, 126, 127, else the program's own."""
-    gc.disable()  # a start makes no garbage worth 3 ms of looking for it
+    """Run the command; ends the process with docker's codes: 125 gocker failed, 126, 127, else the program's."""
     status = _main()
     try:
         sys.stdout.flush()

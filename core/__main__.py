@@ -1,0 +1,20 @@
+"""Entry point of the `gocker` command and of `python -m gocker`: what precedes the first import."""
+
+from __future__ import annotations
+
+import gc
+
+
+def main() -> None:
+    """Run the command without garbage collection.
+
+    A start makes no garbage worth looking for, and looks 40 times while it imports: 2 ms.
+    """
+    gc.disable()
+    from gocker.cli.main import main as command
+
+    command()
+
+
+if __name__ == "__main__":
+    main()
