@@ -55,19 +55,23 @@ build_wheel() {
 # install_gocker EXTRA|'': $GOCKER_WHEEL or else this tree, into $venv; at once when it is there.
 install_gocker() {
 	local extra=${1:+[$1]} stamp dist
+	exec 9>"$venv.lock"
+	flock 9
 	stamp=$(cd "$tree" && { "$python" -V && echo "$python ${GOCKER_WHEEL:-}" &&
 		find core plugins setup.* pyproject.toml README.md LICENSE -type f ! -name '*.pyc' -print0 |
 		sort -z | xargs -0 sha256sum; } | sha256sum)
-	[ "$(cat "$venv/installed$extra" 2>/dev/null)" != "$stamp" ] || return 0
-	say "installing gocker$extra into ${venv#"$tree"/}"
-	make_venv
-	dist=$(mktemp -d)
-	if [ "${GOCKER_WHEEL:-}" ]; then cp "$GOCKER_WHEEL" "$dist"; else build_wheel "$dist"; fi
-	"$venv/bin/python" -m pip uninstall -qy gocker 2>/dev/null # of the same version: pip would keep it
-	"$venv/bin/python" -m pip install -q "$(echo "$dist"/*.whl)$extra"
-	rm -rf "$dist"
-	echo "$stamp" | tee "$venv/installed" "$venv/installed$extra" >/dev/null
-	[ "$1" != dev ] || cp "$venv/installed" "$venv/installed[test]" # dev includes test
+	if [ "$(cat "$venv/installed$extra" 2>/dev/null)" != "$stamp" ]; then
+		say "installing gocker$extra into ${venv#"$tree"/}"
+		make_venv
+		dist=$(mktemp -d)
+		if [ "${GOCKER_WHEEL:-}" ]; then cp "$GOCKER_WHEEL" "$dist"; else build_wheel "$dist"; fi
+		"$venv/bin/python" -m pip uninstall -qy gocker 2>/dev/null # of the same version: pip would keep it
+		"$venv/bin/python" -m pip install -q "$(echo "$dist"/*.whl)$extra"
+		rm -rf "$dist"
+		echo "$stamp" | tee "$venv/installed" "$venv/installed$extra" >/dev/null
+		[ "$1" != dev ] || cp "$venv/installed" "$venv/installed[test]" # dev includes test
+	fi
+	exec 9>&-
 }
 
 # find_newest: sets $newest to the newest Python of this machine beyond $python, or to nothing.
