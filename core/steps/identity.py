@@ -28,7 +28,7 @@ from gocker.kernel.syscalls import prctl
 from gocker.model import ContainerSpec
 from gocker.plan import Context, Step
 from gocker.steps.program import find_program
-from gocker.steps.users import read_database, resolve_user
+from gocker.steps.users import parse_id, read_database, resolve_user, split_user
 
 _SYS_ADMIN, _SYS_RESOURCE = "CAP_SYS_ADMIN", "CAP_SYS_RESOURCE"
 _PIPEFS_MAGIC = 0x50495045  # include/uapi/linux/magic.h
@@ -485,7 +485,13 @@ def first_steps(spec: ContainerSpec) -> tuple[Step, ...]:
 
 
 def last_steps(spec: ContainerSpec, seccomp: InstallSeccomp | None) -> tuple[Step, ...]:
-    """For the end of the init phase, after pivot_root; `seccomp` is from `gocker.seccomp.seccomp_step`."""
+    """For the end of the init phase, after pivot_root; `seccomp` is from `gocker.seccomp.seccomp_step`.
+
+    Raise UsageError for a user or group that cannot be one.
+    """
+    split_user(spec.user)
+    for group in spec.groups:
+        parse_id(group)
     until_filter = seccomp is not None and not spec.no_new_privileges
     environment = dict(spec.env)
     steps: list[Step] = [

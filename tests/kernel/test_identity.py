@@ -12,7 +12,7 @@ from firstprocess import HOST_PATH, launch, program
 
 from gocker.errors import KernelError
 from gocker.kernel import caps, ids, rlimit
-from gocker.kernel.process import CLONE_NEWNS, CLONE_NEWPID
+from gocker.kernel.process import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER
 from gocker.kernel.syscalls import call, prctl, unshare
 from gocker.model import ContainerSpec, Rlimit
 from gocker.plan import Context, Step
@@ -31,6 +31,7 @@ from gocker.steps.identity import (
     Umask,
     Undumpable,
 )
+from gocker.steps.launch import BecomeRoot
 
 NOBODY = pwd.getpwnam("nobody")
 STATUS = program("cat", "/proc/self/status")
@@ -250,6 +251,7 @@ def test_a_hard_limit_that_is_high_enough_is_left_alone() -> None:
 
 
 @may_raise
+@pytest.mark.guest
 def test_a_hard_limit_is_raised_from_outside() -> None:
     context = Context(None)
 
@@ -281,7 +283,7 @@ def test_few_files_do_not_stop_gocker_itself() -> None:
     assert outcome.code == 127  # true's own loader finds no fd to open libc by
 
 
-@pytest.mark.parametrize("value", [pytest.param(-500, marks=may_raise), 0, 777])
+@pytest.mark.parametrize("value", [pytest.param(-500, marks=[may_raise, pytest.mark.guest]), 0, 777])
 def test_the_oom_score_is_adjusted_from_outside(value: int) -> None:
     context = Context(None)
 
@@ -441,3 +443,41 @@ def test_without_no_new_privileges_all_steps_start_a_program_too() -> None:
         "0" * 16,
         "0" * 16,
     ]
+
+
+@pytest.mark.parametrize("init", [False, True])
+@pytest.mark.parametrize("user", ["", "5:6"])
+def test_all_steps_together_start_a_program_in_a_user_namespace(user: str, init: bool) -> None:
+    from gocker.seccomp import seccomp_step
+
+    spec = ContainerSpec(
+        id="mapped",
+        name="mapped",
+        argv=("sh", "-c", "cat /proc/self/status"),
+        env=(("PATH", HOST_PATH),),
+        user=user,
+        capabilities=caps.DOCKER_DEFAULT,
+        rlimits=(Rlimit(name="nofile", soft=512, hard=1024),),
+        oom_score_adj=100,
+        init=init,
+    )
+    context = Context(spec)
+
+    def parent(pid: int) -> None:
+        for kind in ("uid", "gid"):
+            Path(f"/proc/{pid}/{kind}_map").write_text("0 100000 65536\n")
+        context.pid = pid
+        for step in identity.parent_steps(spec):
+            step.execute(context)
+
+    steps = (
+        BecomeRoot(),
+        *identity.first_steps(spec),
+        *(step for step in identity.last_steps(spec, seccomp_step(spec, "")) if step.op != "chdir"),
+    )
+    outcome = launch(steps, prepare=parent, flags=CLONE_NEWPID | CLONE_NEWUSER)
+    assert not outcome.failed
+    assert outcome.code == 0
+    assert outcome.field("Uid").split()[0] == str(100000 + int(user.partition(":")[0] or 0))
+    assert outcome.field("Seccomp") == "2"
+    assert int(outcome.field("CapEff"), 16) == (mask(caps.DOCKER_DEFAULT) if not user else 0)

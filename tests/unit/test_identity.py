@@ -8,6 +8,7 @@ import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -412,6 +413,14 @@ def test_sys_admin_is_kept_only_for_a_filter_without_no_new_privs(
     assert ("sys_admin until exec" in capabilities.describe()) is kept
     assert ("no-new-privileges" in steps) is no_new_privs
     assert ("seccomp" in steps) is (seccomp is not None)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"user": "4294967296"}, {"user": "0:-1"}, {"user": ":"}, {"groups": ("4294967295",)}]
+)
+def test_a_user_that_cannot_be_is_refused_before_anything_is_done(changes: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        identity.last_steps(SPEC.replace(**changes), FILTER)
 
 
 def test_a_plain_container_gets_no_empty_steps() -> None:
