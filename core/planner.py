@@ -11,7 +11,7 @@ from gocker.plan import HOST, INIT, PARENT, PHASES, REMOVE, Plan, Step
 from gocker.record import Record
 from gocker.recorder import KernelRecorder, Phases
 from gocker.registry import PluginInfo, Registry
-from gocker.rootplan import ETC_FILES, CgroupRows, file_system_steps
+from gocker.rootplan import ETC_FILES, CgroupRows, file_system_steps, layer_steps
 from gocker.steps import identity
 from gocker.steps.host import MakeDirectory, WriteHostFile
 from gocker.steps.identity import InstallSeccomp
@@ -47,7 +47,7 @@ def build_plan(
     handlers = _handlers(spec, registry)
     for handler, request in handlers:
         handler.set(_context(spec, request, HOST, phases))
-    phases[HOST] += _host_files(spec, container_dir)
+    phases[HOST] += [*_host_files(spec, container_dir), *layer_steps(spec, container_dir)]
     cgroups = plan_cgroups(spec, registry, hierarchies, phases)
     phases[PARENT].append(_clone(spec, handlers, cgroups.born))
     for handler, request in handlers:
@@ -91,11 +91,11 @@ def _clone(spec: ContainerSpec, handlers: Handlers, born: str) -> Clone:
 
 
 def _host_files(spec: ContainerSpec, directory: str) -> list[Step]:
-    """The container's own directory: overlay layers, the mount point of its root, its /etc files."""
+    """The container's own directory: overlay layers and /etc files."""
     if spec.rootfs is None:
         return []
     steps: list[Step] = [MakeDirectory(path=directory, private=True)]
-    layers = ("root", "etc") if spec.rootfs.writable else ("upper", "work", "root", "etc")
+    layers = ("etc",) if spec.rootfs.writable else ("upper", "work", "etc")
     steps += [MakeDirectory(path=f"{directory}/{name}", mode=0o755) for name in layers]
     hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
     if spec.hostname:
