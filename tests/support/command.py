@@ -22,6 +22,11 @@ class Ran(NamedTuple):
     err: str
     report: dict[str, Any]  # only of `Gocker.run`; empty when none was written
 
+    @property
+    def verdict(self) -> str:
+        """The report's verdict in one word, "" without a report."""
+        return str(self.report.get("verdict", {}).get("kind", ""))
+
 
 class Gocker:
     """Call it with the arguments of the command line."""
