@@ -478,6 +478,6 @@ def test_all_steps_together_start_a_program_in_a_user_namespace(user: str, init:
     outcome = launch(steps, prepare=parent, flags=CLONE_NEWPID | CLONE_NEWUSER)
     assert not outcome.failed
     assert outcome.code == 0
-    assert outcome.field("Uid").split()[0] == str(100000 + int(user.partition(":")[0] or 0))
+    assert outcome.field("Uid").split()[0] == (user.partition(":")[0] or "0")
     assert outcome.field("Seccomp") == "2"
     assert int(outcome.field("CapEff"), 16) == (mask(caps.DOCKER_DEFAULT) if not user else 0)
