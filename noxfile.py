@@ -23,7 +23,7 @@ def types(session: nox.Session) -> None:
     """Strict types of the package and of its tests."""
     session.install(".[dev]")
     session.run("mypy", "--strict", "-p", "gocker")
-    session.run("mypy", "--strict", "tests")
+    session.run("mypy", "--strict", "tests", "contrib")
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])
