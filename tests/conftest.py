@@ -46,17 +46,13 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[traces.Host]:
         patch.setenv("GOCKER_STATE", f"{base}/state")
         patch.setenv("GOCKER_AUDIT_LOG", f"{base}/audit.jsonl")
         host = traces.Host(str(tmp_path_factory.getbasetemp()), f"{base}/data", f"{base}/state")
-        before = host.namespaces()
+        cgroups, before = host.containers(), host.namespaces()
         known = frozenset().union(*before.values())
         yield host
-        held = {
-            pid: spaces - known
-            for pid, spaces in host.namespaces().items()
-            if pid not in before and spaces - known
-        }
-        assert not held, (
-            f"left behind: {[f'{traces.describe(pid)} in {sorted(new)}' for pid, new in held.items()]}"
-        )
+        new = {pid: spaces - known for pid, spaces in host.namespaces().items() if pid not in before}
+        held = [f"{traces.describe(pid)} in {sorted(spaces)}" for pid, spaces in new.items() if spaces]
+        left = [*held, *sorted(host.containers() - cgroups)]
+        assert not left, f"left behind by some test: {left}"
 
 
 @pytest.fixture(autouse=True)

@@ -57,6 +57,11 @@ class Host:
             files=frozenset(f"{place}/{name}" for place in self.places for name in _list(place)),
         )
 
+    def containers(self) -> frozenset[str]:
+        """Cgroups below a `gocker` anywhere, so below any --cgroup-parent too: a walk over all cgroups."""
+        found = (path for hierarchy in self.hierarchies for path in _below(hierarchy) if "/gocker/" in path)
+        return frozenset(path for path in found if not self._foreign_cgroup(path))
+
     def leaks(self, before: Traces) -> list[str]:
         """What is there that was not, once it had the time to go."""
         deadline = time.monotonic() + PATIENCE
