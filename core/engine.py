@@ -51,7 +51,7 @@ def run(spec: ContainerSpec, planned: Planned, audit: AuditLog) -> Outcome:
     try:
         signals = Signals()
         try:
-            claim = State().create(spec.id, spec.name, planned.plan.canonical())
+            claim = State().create(spec.id, spec.name, planned.plan.canonical)
             return _Run(spec, planned, audit, claim, streams, signals).run()
         finally:
             signals.close()

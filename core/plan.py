@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any, ClassVar, NoReturn
 
 from gocker.digest import sha256
@@ -142,6 +143,7 @@ class Plan(Record):
             "phases": {phase: [step.to_json() for step in steps] for phase, steps in self.phases()},
         }
 
+    @cached_property
     def canonical(self) -> bytes:
         """The JSON that is written to disk and digested: sorted keys, no spaces, ASCII."""
         return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":")).encode("ascii")
@@ -149,7 +151,7 @@ class Plan(Record):
     @property
     def digest(self) -> str:
         """`sha256:HEX` of the canonical JSON."""
-        return "sha256:" + sha256(self.canonical()).hexdigest()
+        return "sha256:" + sha256(self.canonical).hexdigest()
 
 
 def plan_from_json(data: Any) -> Plan:

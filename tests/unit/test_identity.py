@@ -435,7 +435,7 @@ def test_a_plain_container_gets_no_empty_steps() -> None:
 
 def test_the_plan_holds_no_value_of_the_environment_and_no_filter_program() -> None:
     plan = Plan(container="a", name="a", init=identity.last_steps(SPEC, FILTER))
-    text = plan.canonical().decode()
+    text = plan.canonical.decode()
     assert "TOKEN" in text
     assert "hunter2" not in text
     assert "program" not in json.loads(text)["phases"]["init"][-2]
