@@ -37,6 +37,8 @@ class Context:
         self.pidfd = -1
         self.root = -1  # init: O_PATH fd of the new root directory, -1 until it is made
         self.enter: Callable[[], NoReturn] = _nowhere  # where the child of the clone goes on
+        self.program = ""  # init: the path of the program, once it was looked up
+        self.home = ""  # init: the home directory of the program's user
         self.fds: dict[str, int] = {}  # named fds that one step opens and a later one uses
         self.effective: dict[str, tuple[str, str]] = {}  # limit label -> (asked, read back)
         self.strangers: set[str] = set()  # directories that a step found taken: not ours to undo

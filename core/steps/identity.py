@@ -38,21 +38,6 @@ Limits = tuple[tuple[str, int, int], ...]
 """(name as in "nofile", soft, hard) of each resource limit."""
 
 
-class _Found:
-    """What the steps of this execution found out for the last one, Exec."""
-
-    def __init__(self) -> None:
-        self.program = ""
-        self.home = ""
-
-
-_found: dict[Context, _Found] = {}
-
-
-def _findings(ctx: Context) -> _Found:
-    return _found.setdefault(ctx, _Found())
-
-
 def quote(text: str) -> str:
     """`text` as a shell would want it."""
     if text and _SAFE.issuperset(text):
@@ -309,7 +294,7 @@ class SetUser(Step):
             os.close(root)
         _give_stdio(who.uid, terminal=self.terminal)
         ids.set_ids(who.uid, who.gid, who.groups)
-        _findings(ctx).home = who.home
+        ctx.home = who.home
 
 
 def _give_stdio(uid: int, *, terminal: bool) -> None:
@@ -380,7 +365,7 @@ class FindProgram(Step):
 
     def execute(self, ctx: Context) -> None:
         """Leave the path to Exec; raise ExecError."""
-        _findings(ctx).program = find_program(self.name, self.path)
+        ctx.program = find_program(self.name, self.path)
 
 
 class CloseFds(Step):
@@ -447,11 +432,10 @@ class Exec(Step):
 
     def execute(self, ctx: Context) -> None:
         """execveat(2) of the stub; it execs the program and says on STATUS_FD when that fails."""
-        found = _findings(ctx)
-        program = found.program or find_program(self.argv[0], dict(self.env).get("PATH"))
+        program = ctx.program or find_program(self.argv[0], dict(self.env).get("PATH"))
         env = self.env
-        if found.home and not any(name == "HOME" for name, _ in env):
-            env = (*env, ("HOME", found.home))
+        if ctx.home and not any(name == "HOME" for name, _ in env):
+            env = (*env, ("HOME", ctx.home))
         fd = ctx.fds.get("stub", -1)
         mode = stub.INIT if self.init else stub.EXEC
         try:
