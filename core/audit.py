@@ -121,6 +121,11 @@ class AuditLog:
         if room.f_blocks and free * room.f_frsize < _FREE:  # 0 blocks: no accounting
             raise self._error(OSError(errno.ENOSPC, "less than 64 KiB are free"))
 
+    def load(self) -> None:
+        """Import structlog now rather than with the first `write`; raise AuditError when it is not there."""
+        if self._logger is None:
+            self._logger = make_logger(self._chain, self.actor)
+
     def write(self, events: Sequence[Event], *, container: str = "", plan: str = "") -> None:
         """Append `events` in order, in one write(2), under the log's lock.
 
@@ -130,8 +135,7 @@ class AuditLog:
         """
         if not events:
             return
-        if self._logger is None:
-            self._logger = make_logger(self._chain, self.actor)
+        self.load()
         try:
             fd = self._open()
             try:

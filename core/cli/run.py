@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +13,9 @@ from gocker.cli.main import show_error, show_warning
 from gocker.cli.options import CONTEXT, Command, Option, run_options
 from gocker.cli.spec import build_spec
 from gocker.errors import UsageError
-from gocker.receipt import Report, verdict_exit_code
+
+if TYPE_CHECKING:
+    from gocker.receipt import Report
 
 
 @click.command("run", cls=Command, context_settings=CONTEXT)
@@ -50,6 +52,8 @@ def run(options: dict[str, Any], report_file: str | None) -> int:
     if options["cidfile"]:
         _write_cidfile(options["cidfile"], spec.id)
     outcome = engine.run(spec, planned, AuditLog(paths.audit_log(), current_actor(sys.argv)))
+    from gocker.receipt import verdict_exit_code  # after the start, by when the engine has loaded it
+
     for warning in outcome.warnings:
         show_warning(warning)
     if outcome.error is not None:
