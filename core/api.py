@@ -66,6 +66,14 @@ class Cgroup(Protocol):
         """v1 cpuset: copy `file` from the nearest ancestor that has a value, filling those between."""
         ...
 
+    def allow_devices(self, rules: tuple[str, ...]) -> None:
+        """Let the container make, read and write the devices of `rules` and no other, or fail the run.
+
+        Each rule is `c 1:3 rwm`, as in v1's devices.allow; on v2 they become a BPF program, so that any
+        controller can call it there. Source: kernel Documentation/admin-guide/cgroup-v1/devices.rst.
+        """
+        ...
+
     def attach(self) -> None:
         """Move the container's first process in, while it is parked before its own set-up."""
         ...

@@ -18,6 +18,8 @@ from gocker.steps.cgroup import EnableControllers, MakeCgroup, RemoveCgroup
 
 GOCKER_CGROUP = "gocker"
 """Every container's cgroup is gocker/ID below the parent that was asked for, or the root."""
+DEVICES = "devices"
+"""The plug-in that keeps containers off the host's devices."""
 
 
 class Joined(Record):
@@ -50,7 +52,7 @@ def plan_cgroups(
     unbound: dict[str, str] = {}
     joined: list[Joined] = []
     _drop_unknown(asked, registry, unbound)
-    for name in sorted({*asked, *registry.standing_controllers()}):
+    for name in _names(spec, asked, registry):
         plugin = registry.controller(name)
         requests = asked.get(name, {})
         _check_keys(plugin, requests)
@@ -73,12 +75,11 @@ def plan_cgroups(
     joined.sort(
         key=lambda one: (one.place.version is Hierarchy.V2, one.plugin.name == "pids", one.plugin.name)
     )
+    _require_device_filter(spec, registry, joined)
     born = _make(joined, hierarchies, spec.cgroup_parent, cgroup, phases)
     for one in joined:
         recorder = GroupRecorder(one.plugin.name, one.place.version, one.path, one.base, one.requests, phases)
-        resources = one.plugin.parse(one.values)
-        if one.values:
-            one.plugin.set(recorder, resources)
+        one.plugin.set(recorder, one.plugin.parse(one.values))
         one.plugin.apply(recorder)
     for one in reversed(joined):
         recorder = GroupRecorder(one.plugin.name, one.place.version, one.path, one.base, one.requests, phases)
@@ -89,6 +90,32 @@ def plan_cgroups(
         kill.insert(0, (born, Hierarchy.V2.value))
     rows = _rows(joined, hierarchies.v2 if born else None)
     return CgroupPlan(joined=tuple(joined), born=born, kill=tuple(kill), rows=rows, unbound=unbound)
+
+
+def _names(spec: ContainerSpec, asked: dict[str, dict[str, LimitRequest]], registry: Registry) -> list[str]:
+    """Of the controllers with a limit and of the standing ones; all devices are a privileged container's."""
+    names = {*asked, *registry.standing_controllers()}
+    if spec.privileged:
+        names -= {DEVICES} - asked.keys()
+    return sorted(names)
+
+
+def _require_device_filter(spec: ContainerSpec, registry: Registry, joined: list[Joined]) -> None:
+    """Who can make device nodes reads the host's disks, unless a filter says no (SECURITY R15).
+
+    It is a plug-in like others, but no start may go without because it is refused or the host lacks
+    its controller. In a user namespace of its own a container cannot make nodes.
+    """
+    able = "CAP_MKNOD" in spec.capabilities and spec.namespace("user").mode != "private"
+    if spec.privileged or not able or any(one.plugin.name == DEVICES for one in joined):
+        return
+    registry.controller(DEVICES)  # says why when it is missing or refused
+    raise HierarchyError(
+        "filter devices",
+        spec.name,
+        "no devices hierarchy and no cgroup2 file system here can be written",
+        remedy="--cap-drop MKNOD, or mount -t cgroup2 none /sys/fs/cgroup",
+    )
 
 
 def _make(joined: list[Joined], hierarchies: Hierarchies, parent: str, cgroup: str, phases: Phases) -> str:

@@ -9,6 +9,7 @@ from gocker.limits import LimitRequest
 from gocker.model import Hierarchy
 from gocker.plan import HOST, INIT, PARENT, REMOVE, Step
 from gocker.steps.cgroup import AttachCgroup, InheritFile, JoinCgroup, OpenCgroup, RemoveCgroup, WriteLimit
+from gocker.steps.devicefilter import FilterDevices
 from gocker.steps.launch import WriteKernelFile
 from gocker.steps.namespaces import LinkUp, SetDomainname, SetHostname, Sysctl
 
@@ -73,6 +74,10 @@ class GroupRecorder:
     def inherit(self, file: str) -> None:
         """Record a fill from the ancestors."""
         self._phases[HOST].append(InheritFile(path=self.path, base=self._base, file=file))
+
+    def allow_devices(self, rules: tuple[str, ...]) -> None:
+        """Record the filter."""
+        self._phases[HOST].append(FilterDevices(path=self.path, version=self._version.value, rules=rules))
 
     def attach(self) -> None:
         """Record the move of the first process; once for each directory.

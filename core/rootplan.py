@@ -39,7 +39,7 @@ def file_system_steps(spec: ContainerSpec, container_dir: str, cgroups: CgroupRo
         return ()
     mounts = _user_mounts(spec)
     taken = frozenset(mount.target for mount in mounts)
-    early, late = _user_steps(mounts)
+    early, late = _user_steps(mounts, privileged=spec.privileged)
     sources = () if _mapped(spec) else _sources(mounts, only_travelling=True)
     steps: list[Step] = [
         *sources,
@@ -95,12 +95,13 @@ def _root(spec: ContainerSpec, container_dir: str) -> Step:
     rootfs = spec.rootfs
     assert rootfs is not None  # noqa: S101 - file_system_steps looked
     if rootfs.writable:
-        return BindRoot(path=rootfs.lower)
+        return BindRoot(path=rootfs.lower, nodev=not spec.privileged)
     return OverlayRoot(
         lower=(rootfs.lower,),
         upper=f"{container_dir}/upper",
         work=f"{container_dir}/work",
         userxattr=_mapped(spec),
+        nodev=not spec.privileged,
     )
 
 
@@ -181,8 +182,11 @@ def _check_mount(mount: Mount, target: str, spec: ContainerSpec) -> None:
         raise UsageError("mount on", target, f"{mount.kind} has no option {unknown[0]}")
 
 
-def _user_steps(mounts: list[Mount]) -> tuple[list[Step], list[Step]]:
-    """(mounts right below the root, deeper ones): those of /etc/hosts come between."""
+def _user_steps(mounts: list[Mount], *, privileged: bool) -> tuple[list[Step], list[Step]]:
+    """(mounts right below the root, deeper ones): those of /etc/hosts come between.
+
+    Device files work only where they are expected: below /dev, where `dev` is asked for, privileged.
+    """
     early: list[Step] = []
     late: list[Step] = []
     for mount in mounts:
@@ -192,6 +196,8 @@ def _user_steps(mounts: list[Mount]) -> tuple[list[Step], list[Step]]:
             hardened = (word for word in _HARDENED if _UNDO_HARDENED[word] not in options)
             step = TmpfsMount(target=mount.target, options=(*hardened, *options))
         else:
+            if not privileged and not f"{mount.target}/".startswith("/dev/"):
+                options = ("nodev", *options)
             step = BindMount(source=mount.source, target=mount.target, options=options)
         (early if mount.target.count("/") == 1 else late).append(step)
     return early, late

@@ -26,6 +26,7 @@ import pytest
 
 from gocker.api import API_VERSION, CgroupController, Resources
 from gocker.errors import LimitError, errno_name
+from gocker.kernel.devicefilter import parse_rule
 from gocker.limits import MAX_BYTES, format_list, parse_limit, parse_list
 from gocker.model import Hierarchy
 
@@ -131,6 +132,8 @@ class FakeCgroup:
         """("write", file, value, limit), ("inherit", file), ("attach",) and ("rmdir",), in order."""
         self.effective: dict[str, str] = {}
         """Limit to what the kernel answered."""
+        self.devices: tuple[str, ...] | None = None
+        """The rules of `allow_devices`; None: it was not called, and every device may be opened."""
         self.removed = False
         self._hierarchy = hierarchy
         self._answers = {**ANSWERS[hierarchy], **(answers or {})}
@@ -187,6 +190,12 @@ class FakeCgroup:
         assert self._hierarchy is Hierarchy.V1, f"inherit {file}: only v1 files are born empty"
         self.calls.append(("inherit", file))
         self._store(file, PARENT.get(file, "0"))
+
+    def allow_devices(self, rules: tuple[str, ...]) -> None:
+        """See `gocker.api.Cgroup.allow_devices`."""
+        for rule in rules:
+            parse_rule(rule)
+        self.devices = rules
 
     def attach(self) -> None:
         """See `gocker.api.Cgroup.attach`."""

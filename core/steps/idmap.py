@@ -64,7 +64,9 @@ def _mapped_copy(path: str, userns: int) -> int:
     except OSError as error:
         raise ImageError.from_os("open layer", path, error) from error
     try:
-        mount.set_attributes(fd, mount.MOUNT_ATTR_IDMAP, propagation=mount.MS_PRIVATE, userns=userns)
+        # Root inside is their owner on disk: device files among them would be its own to open.
+        attributes = mount.MOUNT_ATTR_IDMAP | mount.MOUNT_ATTR_NODEV
+        mount.set_attributes(fd, attributes, propagation=mount.MS_PRIVATE, userns=userns)
     except OSError as error:
         os.close(fd)
         remedy = ""

@@ -10,6 +10,7 @@ from gocker.kernel import mount
 from gocker.kernel.inroot import DIRECTORY, PLAIN, openat2
 from gocker.plan import Context, Step
 from gocker.steps.idmap import CONTAINER, LOWER
+from gocker.steps.options import sort_options
 
 _LAYER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _UMASK_INSIDE = 0o022  # what docker and the OCI runtimes start programs with
@@ -47,6 +48,7 @@ class OverlayRoot(Step):
     upper: str
     work: str  # an empty directory beside upper
     userxattr: bool = False  # in a user namespace: MapLayers has opened the layers
+    nodev: bool = True  # device files in the layers cannot be opened
     volatile: bool = True  # do not sync upper at the end: a crash of the host may cost its content
 
     def describe(self) -> str:
@@ -55,7 +57,8 @@ class OverlayRoot(Step):
         return f"mount -t overlay -o {','.join((layers, *self._flags()))} overlay /"
 
     def _flags(self) -> tuple[str, ...]:
-        return (("userxattr",) if self.userxattr else ()) + (("volatile",) if self.volatile else ())
+        wanted = {"nodev": self.nodev, "userxattr": self.userxattr, "volatile": self.volatile}
+        return tuple(word for word, is_set in wanted.items() if is_set)
 
     def execute(self, ctx: Context) -> None:
         """Set `ctx.root`. The layers are named by fd: no comma or colon in a path can be misread.
@@ -75,7 +78,8 @@ class OverlayRoot(Step):
                 *self._flags(),
             )
             try:
-                ctx.root = mount.new_mount("overlay", options)
+                sorted_options = sort_options(options)
+                ctx.root = mount.new_mount("overlay", sorted_options.data, sorted_options.attributes)
             except (OSError, GockerError) as error:
                 raise self._explained(error, fds[-2]) from error
         finally:
@@ -125,10 +129,11 @@ class BindRoot(Step):
     op = "bind-root"
 
     path: str  # host directory
+    nodev: bool = True  # device files in it cannot be opened
 
     def describe(self) -> str:
-        """`mount --bind PATH /`."""
-        return f"mount --bind {self.path} /"
+        """`mount --bind -o nodev PATH /`."""
+        return f"mount --bind {'-o nodev ' if self.nodev else ''}{self.path} /"
 
     def execute(self, ctx: Context) -> None:
         """Set `ctx.root`; mounts below the directory are left out."""
@@ -143,7 +148,8 @@ class BindRoot(Step):
             root = mount.clone_tree(mount.AT_FDCWD, os.fsencode(self.path))
         except OSError as error:
             raise ImageError.from_os("open root file system", self.path, error) from error
-        mount.set_attributes(root, 0, propagation=mount.MS_PRIVATE)
+        attributes = mount.MOUNT_ATTR_NODEV if self.nodev else 0
+        mount.set_attributes(root, attributes, propagation=mount.MS_PRIVATE)
         return root
 
 

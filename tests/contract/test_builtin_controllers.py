@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from gocker.api import CgroupController
 from gocker.model import Hierarchy
 from gocker.plugins.blkio import Blkio
 from gocker.plugins.cpuacct import Cpuacct
 from gocker.plugins.cpuset import Cpuset
 from gocker.plugins.cpushare import Cpushare
+from gocker.plugins.devices import Devices
 from gocker.plugins.memory import Memory
 from gocker.plugins.pids import Pids
-from gocker.testing import ControllerContract
+from gocker.testing import ControllerContract, FakeCgroup
 
 V1, V2 = Hierarchy.V1, Hierarchy.V2
 
@@ -104,3 +106,18 @@ class TestBlkio(ControllerContract):
         V1: {"io_read_bytes": 4097, "io_write_bytes": 514},
         V2: {"io_read_bytes": 4097, "io_write_bytes": 514},
     }
+
+
+class TestDevices(ControllerContract):
+    controller = Devices
+
+    def test_set_allows_the_devices_of_every_container_and_no_other(
+        self, plugin: CgroupController, group: FakeCgroup
+    ) -> None:
+        plugin.set(group, {})
+        assert group.devices is not None
+        opened = {rule for rule in group.devices if not rule.endswith(" m")}
+        assert opened == {
+            *(f"c 1:{minor} rwm" for minor in (3, 5, 7, 8, 9)),
+            *("c 5:0 rwm", "c 5:2 rwm", "c 136:* rwm"),
+        }

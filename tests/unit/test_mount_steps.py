@@ -96,9 +96,10 @@ STEPS: list[tuple[Step, str]] = [
     (Propagation(), "mount --make-rprivate /"),
     (
         OverlayRoot(lower=("/top", "/low"), upper="/u", work="/w"),
-        "mount -t overlay -o lowerdir=/top:/low,upperdir=/u,workdir=/w,volatile overlay /",
+        "mount -t overlay -o lowerdir=/top:/low,upperdir=/u,workdir=/w,nodev,volatile overlay /",
     ),
-    (BindRoot(path="/rootfs"), "mount --bind /rootfs /"),
+    (BindRoot(path="/rootfs"), "mount --bind -o nodev /rootfs /"),
+    (BindRoot(path="/rootfs", nodev=False), "mount --bind /rootfs /"),
     (RemountRootReadonly(), "mount -o remount,bind,ro /"),
     (PivotRoot(), "pivot_root . . && umount -l ."),
     (
@@ -106,7 +107,7 @@ STEPS: list[tuple[Step, str]] = [
         "mount -t proc -o nosuid,nodev proc /proc",
     ),
     (
-        OverlayRoot(lower=("/l",), upper="/u", work="/w", userxattr=True, volatile=False),
+        OverlayRoot(lower=("/l",), upper="/u", work="/w", userxattr=True, nodev=False, volatile=False),
         "mount -t overlay -o lowerdir=/l,upperdir=/u,workdir=/w,userxattr overlay /",
     ),
     (
