@@ -191,8 +191,9 @@ def say(value: int) -> None:
 def test_the_first_process_is_not_dumpable_and_the_program_is() -> None:
     tell = Call(lambda: say(prctl(3)))  # PR_GET_DUMPABLE
     script = "import ctypes; print(ctypes.CDLL(None).prctl(3))"
-    outcome = launch([tell, Undumpable(), tell, *program("/usr/bin/python3", "-S", "-c", script)])
-    assert outcome.lines == ["1", "0", "1"]
+    dumpable = Call(lambda: say(prctl(4, 1)))  # PR_SET_DUMPABLE: whatever other tests did to this process
+    outcome = launch([dumpable, tell, Undumpable(), tell, *program("/usr/bin/python3", "-S", "-c", script)])
+    assert outcome.lines == ["0", "1", "0", "1"]
 
 
 def test_the_session_keyring_is_the_containers_own() -> None:
