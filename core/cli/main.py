@@ -15,7 +15,7 @@ import click  # noqa: E402 - after what it would load
 
 from gocker import __version__  # noqa: E402
 from gocker.cli.options import Option, help_option  # noqa: E402
-from gocker.errors import EXIT_GOCKER_FAILED, GockerError  # noqa: E402
+from gocker.errors import EXIT_GOCKER_FAILED, GockerError, UsageError  # noqa: E402
 
 COMMANDS = {
     "run": "Run a command in a new container.",
@@ -94,6 +94,15 @@ def show_error(error: GockerError) -> None:
         print(f"gocker: {text}", file=sys.stderr)
 
 
+def _usage_error(error: click.ClickException) -> GockerError:
+    """What click says in four lines, in one and as ours."""
+    context = getattr(error, "ctx", None)
+    where = context.command_path if context else "gocker"
+    message = " ".join(error.format_message().split()).removesuffix(".")
+    operation = where.removeprefix("gocker").strip() or "read arguments"
+    return UsageError(operation, "", message[:1].lower() + message[1:], remedy=f"see {where} --help")
+
+
 def main() -> None:
     """Run the command; ends the process with docker's codes: 125 gocker failed, 126, 127, else the program's."""
     status = _main()
@@ -114,7 +123,7 @@ def _main() -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
-        error.show()
+        show_error(_usage_error(error))
         return EXIT_GOCKER_FAILED
     except click.Abort:
         return 128 + 2

@@ -163,7 +163,6 @@ _OPTIONS: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (
         ("--timeout",),
         {
-            "type": click.FloatRange(min=0, min_open=True),
             "metavar": "SECONDS",
             "help": "Kill the container after this time.",
         },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 from typing import Any
 
 from gocker.errors import UsageError
@@ -13,6 +14,7 @@ from gocker.limits import LimitRequest, parse_limit, parse_size
 from gocker.model import ContainerSpec, IdMap, Mount, NamespaceRequest, Rootfs
 from gocker.rootplan import MASKED_PATHS, READONLY_PATHS
 from gocker.state import SHORT_ID, new_id
+from gocker.steps.namespaces import sysctl_parts
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _LIMIT_FLAGS = (
@@ -34,6 +36,13 @@ _NAMESPACE_FLAGS = (
     ("timens", "time"),
 )
 _DEFAULT_IDMAP = "0:100000:65536"
+_MOUNT_REMEDY = "-v /host/path:/inside:ro"
+_BIND_OPTIONS = frozenset(
+    ("private", "rprivate", "slave", "rslave", "shared", "rshared", "nosuid", "dev", "nodev", "noexec")
+)
+_HOSTNAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+_MAX_ENV_FILE = 1 << 20  # bytes
+_MAX_TIMEOUT = 10 * 365 * 86400.0  # seconds
 
 Options = dict[str, Any]
 
@@ -55,9 +64,7 @@ def build_spec(options: Options, find_rootfs: Any) -> ContainerSpec:
     uid_map, gid_map = _id_maps(options, private=modes["user"] == "private")
     privileged: bool = options["privileged"]
     no_new_privileges, seccomp = _security(options["security_opt"], privileged=privileged)
-    hostname = options["hostname"] or (container[:SHORT_ID] if modes["uts"] == "private" else "")
-    if options["hostname"] and modes["uts"] != "private":
-        raise UsageError("set hostname", options["hostname"], "the UTS namespace is not the container's own")
+    hostname = _hostname(options, container, private=modes["uts"] == "private")
     return ContainerSpec(
         id=container,
         name=options["name"] or container[:SHORT_ID],
@@ -73,9 +80,7 @@ def build_spec(options: Options, find_rootfs: Any) -> ContainerSpec:
         namespaces=namespaces,
         uid_map=uid_map,
         gid_map=gid_map,
-        time_offsets=tuple(
-            (clock, options[clock], 0) for clock in ("monotonic", "boottime") if options[clock] is not None
-        ),
+        time_offsets=_time_offsets(options, private=modes["time"] == "private"),
         limits=_limits(options),
         cgroup_parent=_cgroup_parent(options["cgroup_parent"]),
         mounts=_mounts(options),
@@ -87,14 +92,14 @@ def build_spec(options: Options, find_rootfs: Any) -> ContainerSpec:
         masked_paths=() if privileged else MASKED_PATHS,
         readonly_paths=() if privileged else READONLY_PATHS,
         rlimits=tuple(parse_ulimit(text) for text in options["ulimit"]),
-        sysctls=_pairs("set sysctl", options["sysctl"]),
+        sysctls=_sysctls(options["sysctl"]),
         oom_score_adj=options["oom_score_adj"],
         terminal=options["tty"],
         interactive=options["interactive"],
         init=options["init"],
         stop_signal=_signal_name(options["stop_signal"]),
-        timeout=options["timeout"],
-        labels=tuple((name, value) for name, _, value in (text.partition("=") for text in options["label"])),
+        timeout=_timeout(options["timeout"]),
+        labels=_labels(options["label"]),
     )
 
 
@@ -103,7 +108,7 @@ def _root(
 ) -> tuple[Rootfs, str, tuple[str, ...]]:
     """The root file system, what the user calls it, and the arguments left."""
     readonly: bool = options["read_only"]
-    if options["rootfs"]:
+    if options["rootfs"] is not None:
         from gocker.images import check_rootfs
 
         path, _, mode = options["rootfs"].rpartition(":")
@@ -140,6 +145,10 @@ def _namespaces(options: Options) -> tuple[NamespaceRequest, ...]:
 
 
 def _id_maps(options: Options, *, private: bool) -> tuple[tuple[IdMap, ...], tuple[IdMap, ...]]:
+    for option in ("uidmap", "gidmap"):
+        if options[option] and not private:
+            reason = "only a new user namespace takes a map"
+            raise UsageError(f"set --{option}", options[option][0], reason, remedy="--userns private")
     uids = options["uidmap"] or ((_DEFAULT_IDMAP,) if private else ())
     gids = options["gidmap"] or uids
     return _id_map("uidmap", uids), _id_map("gidmap", gids)
@@ -151,13 +160,79 @@ def _id_map(option: str, texts: tuple[str, ...]) -> tuple[IdMap, ...]:
         parts = text.split(":")
         if len(parts) == 2:
             parts.append("1")
-        if len(parts) != 3 or not all(part.isascii() and part.isdigit() for part in parts):
+        if len(parts) != 3 or not all(_is_number(part) for part in parts):
             raise UsageError(
                 f"set --{option}", text, "not INSIDE:OUTSIDE:COUNT", remedy=f"for example {_DEFAULT_IDMAP}"
             )
         inside, outside, count = map(int, parts)
         maps.append(IdMap(inside=inside, outside=outside, count=count))
     return tuple(maps)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 10  # of 32 bits; int() refuses thousands
+
+
+def _hostname(options: Options, container: str, *, private: bool) -> str:
+    """The one asked for; else the short id where there is a name to set. Source: hostname(7)."""
+    name: str = options["hostname"]
+    if not name:
+        return container[:SHORT_ID] if private else ""
+    if not private:
+        raise UsageError(
+            "set hostname", name, "the UTS namespace is not the container's own", remedy="--uts private"
+        )
+    if not _HOSTNAME.issuperset(name) or name[0] in "-.":
+        # It becomes a line of /etc/hosts.
+        raise UsageError("set hostname", repr(name), "not a hostname", remedy="letters, digits, - _ and .")
+    return name
+
+
+def _time_offsets(options: Options, *, private: bool) -> tuple[tuple[str, int, int], ...]:
+    offsets = [
+        (clock, options[clock], 0) for clock in ("monotonic", "boottime") if options[clock] is not None
+    ]
+    if offsets and not private:
+        clock, seconds, _ = offsets[0]
+        raise UsageError(
+            f"set --{clock}", seconds, "needs a time namespace of its own", remedy="--timens private"
+        )
+    return tuple(offsets)
+
+
+def _timeout(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= _MAX_TIMEOUT:  # false for nan
+        raise UsageError(
+            "set --timeout", text, f"not a number of seconds above 0 and up to {_MAX_TIMEOUT:.0f}"
+        )
+    return seconds
+
+
+def _sysctls(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise UsageError("set sysctl", text, "not NAME=VALUE", remedy="for example net.ipv4.ip_forward=1")
+        sysctl_parts(name)
+        pairs.append((name, value))
+    return tuple(pairs)
+
+
+def _labels(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for text in texts:
+        name, _, value = text.partition("=")
+        if not name:
+            raise UsageError("set label", text, "not NAME=VALUE")
+        pairs.append((name, value))
+    return tuple(pairs)
 
 
 def _environment(options: Options, hostname: str) -> tuple[tuple[str, str], ...]:
@@ -167,11 +242,12 @@ def _environment(options: Options, hostname: str) -> tuple[tuple[str, str], ...]
         env["HOSTNAME"] = hostname
     if options["tty"]:
         env["TERM"] = "xterm"
-    lines = [(path, line) for path in options["env_file"] for line in _read_env_file(path)]
+    lines = [entry for path in options["env_file"] for entry in _read_env_file(path)]
     for origin, line in (*lines, *(("-e", text) for text in options["env"])):
         name, equals, value = line.partition("=")
         if not name or "\0" in line:
-            raise UsageError("set environment", f"{origin} {name}", "not NAME or NAME=VALUE")
+            reason = "it has a NUL byte" if name else f"{line!r} has no name"
+            raise UsageError("set environment", origin, reason, remedy="NAME=VALUE, or NAME for gocker's own")
         if equals:
             env[name] = value
         elif name in os.environ:
@@ -179,13 +255,20 @@ def _environment(options: Options, hostname: str) -> tuple[tuple[str, str], ...]
     return tuple(env.items())
 
 
-def _read_env_file(path: str) -> list[str]:
+def _read_env_file(path: str) -> list[tuple[str, str]]:
+    """(where, line) of each line that is neither empty nor a comment. A pipe is fine: `<(command)`."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read(1 << 20).splitlines()
+        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+                raise UsageError("read env file", path, "neither a file nor a pipe")
+            text = file.read(_MAX_ENV_FILE + 1)
     except OSError as error:
         raise UsageError.from_os("read env file", path, error) from error
-    return [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if len(text) > _MAX_ENV_FILE:
+        raise UsageError("read env file", path, f"longer than {_MAX_ENV_FILE} characters")
+    lines = ((f"{path} line {number}", line.lstrip()) for number, line in enumerate(text.split("\n"), 1))
+    return [(where, line.removesuffix("\r")) for where, line in lines if line and line[0] != "#"]
 
 
 def _mounts(options: Options) -> tuple[Mount, ...]:
@@ -200,43 +283,37 @@ def _volume(text: str) -> Mount:
     source, _, rest = text.partition(":")
     target, _, options = rest.partition(":")
     if not target:
-        raise UsageError("mount volume", text, "not SRC:DST[:OPTIONS]", remedy="-v /host/path:/inside:ro")
+        raise UsageError("mount volume", text, "not SRC:DST[:OPTIONS]", remedy=_MOUNT_REMEDY)
     return _bind(text, source, target, tuple(option for option in options.split(",") if option))
 
 
 def _bind(text: str, source: str, target: str, options: tuple[str, ...]) -> Mount:
+    """A bind whose source is there; device files work only where the source itself is one."""
     if not source.startswith("/"):
         raise UsageError(
             "mount volume", text, f"{source!r} is not an absolute host path", remedy='-v "$PWD":/inside'
         )
-    known = {
-        "ro",
-        "rw",
-        "private",
-        "rprivate",
-        "slave",
-        "rslave",
-        "shared",
-        "rshared",
-        "nosuid",
-        "nodev",
-        "noexec",
-    }
-    unknown = [option for option in options if option not in known]
+    kept = [option for option in options if option not in {"ro", "rw"}]
+    unknown = [option for option in kept if option not in _BIND_OPTIONS]
     if unknown:
-        raise UsageError(
-            "mount volume",
-            text,
-            f"unknown option {unknown[0]!r}",
-            remedy=f"known: {', '.join(sorted(known))}",
-        )
-    kept = tuple(option for option in options if option not in ("ro", "rw"))
+        known = ", ".join(sorted({*_BIND_OPTIONS, "ro", "rw"}))
+        raise UsageError("mount volume", text, f"unknown option {unknown[0]!r}", remedy=f"known: {known}")
+    if {"ro", "rw"} <= set(options):
+        raise UsageError("mount volume", text, "it is both ro and rw", remedy="leave one of them out")
+    try:
+        mode = os.stat(source).st_mode
+    except OSError as error:
+        raise UsageError.from_os("mount volume", source, error, remedy="make it first") from error
+    except ValueError as error:
+        raise UsageError("mount volume", repr(source), str(error)) from error
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        kept.insert(0, "dev")
     return Mount(
         kind="bind",
-        target=_absolute("mount volume", target),
+        target=_absolute("mount volume", target, text),
         source=source,
         readonly="ro" in options,
-        options=kept,
+        options=tuple(kept),
     )
 
 
@@ -264,21 +341,33 @@ def _mount(text: str) -> Mount:
     if fields["type"] == "bind":
         return _bind(text, fields["source"], fields["target"], tuple(options))
     if fields["type"] == "tmpfs":
-        return _tmpfs_mount(fields["target"], options)
-    raise UsageError("mount", text, f"type {fields['type']!r} is not bind or tmpfs")
+        return _tmpfs_mount(text, fields["target"], options)
+    raise UsageError(
+        "mount",
+        text,
+        f"type {fields['type']!r} is not bind or tmpfs",
+        remedy="type=bind,src=/host,dst=/inside",
+    )
 
 
 def _tmpfs(text: str) -> Mount:
     target, _, options = text.partition(":")
-    return _tmpfs_mount(target, [option for option in options.split(",") if option])
+    return _tmpfs_mount(text, target, [option for option in options.split(",") if option])
 
 
-def _tmpfs_mount(target: str, options: list[str]) -> Mount:
+def _tmpfs_mount(text: str, target: str, options: list[str]) -> Mount:
+    for option in options:
+        name, equals, value = option.partition("=")
+        octal = value.isascii() and value.isdigit() and value.strip("01234567") == "" and len(value) <= 4
+        if equals and name == "mode" and not octal:
+            raise UsageError("mount tmpfs", text, f"mode {value!r} is not octal", remedy="mode=1777")
+        if equals and name == "size" and not value.removesuffix("%").isdigit():
+            parse_size(value, "tmpfs-size")
     return Mount(
         kind="tmpfs",
-        target=_absolute("mount tmpfs", target),
+        target=_absolute("mount tmpfs", target, text),
         readonly="ro" in options,
-        options=tuple(option for option in options if option not in ("ro", "rw")),
+        options=tuple(option for option in options if option not in {"ro", "rw"}),
     )
 
 
@@ -300,25 +389,17 @@ def _security(texts: tuple[str, ...], *, privileged: bool) -> tuple[bool, str]:
     return no_new_privileges, seccomp
 
 
-def _pairs(operation: str, texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    pairs = []
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise UsageError(operation, text, "not NAME=VALUE")
-        pairs.append((name, value))
-    return tuple(pairs)
-
-
-def _absolute(operation: str, path: str) -> str:
+def _absolute(operation: str, path: str, text: str = "") -> str:
+    """`path`, which is from the option's `text`."""
     if not path.startswith("/") or "\0" in path:
-        raise UsageError(operation, path, "not an absolute path inside the container")
+        reason = f"{path!r} is not an absolute path inside the container"
+        raise UsageError(operation, text or path, reason, remedy="begin it with a /")
     return path
 
 
 def _cgroup_parent(path: str) -> str:
     if ".." in path.split("/") or "\0" in path:
-        raise UsageError("set --cgroup-parent", path, "has a .. in it")
+        raise UsageError("set --cgroup-parent", path, "has a .. in it", remedy="a path such as /slurm/job7")
     return "/" + path.strip("/") if path.strip("/") else ""
 
 
@@ -329,4 +410,4 @@ def _signal_name(text: str) -> str:
         name = text.upper()
         return signal.Signals[name if name.startswith("SIG") else f"SIG{name}"].name
     except (KeyError, ValueError) as error:
-        raise UsageError("set --stop-signal", text, "no such signal") from error
+        raise UsageError("set --stop-signal", text, "no such signal", remedy="SIGTERM, TERM or 15") from error
