@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from gocker.api import Cgroup, CgroupController, CgroupReader, Resources
 from gocker.model import Hierarchy
 
-_V1_FILE = "blkio.throttle.io_service_bytes_recursive"  # counts without the throttle being used
+_V1_FILE = "blkio.throttle.io_service_bytes_recursive"
 
 
 class Blkio(CgroupController):
@@ -26,7 +26,11 @@ class Blkio(CgroupController):
         """Nothing to write."""
 
     def stats(self, group: CgroupReader) -> Mapping[str, int]:
-        """Bytes read from and written to block devices, all of them together; the page cache is none."""
+        """Bytes read from and written to block devices, all of them together; the page cache is none.
+
+        v1 since Linux 6.10 (commit a3166c51702b) counts only for devices where some cgroup has a throttle:
+        a file without devices says nothing.
+        """
         if group.hierarchy is Hierarchy.V1:
             pairs = _v1_pairs(group.read(_V1_FILE))
             names = {"Read": "io_read_bytes", "Write": "io_write_bytes"}
@@ -44,10 +48,8 @@ class Blkio(CgroupController):
 
 def _v1_pairs(text: str | None) -> list[tuple[str, str]] | None:
     """`8:0 Read 4096` a line, and `Total 4096` last."""
-    if text is None:
-        return None
-    fields = [line.split() for line in text.splitlines()]
-    return [(words[1], words[2]) for words in fields if len(words) == 3]
+    fields = [line.split() for line in (text or "").splitlines()]
+    return [(words[1], words[2]) for words in fields if len(words) == 3] or None
 
 
 def _v2_pairs(text: str | None) -> list[tuple[str, str]] | None:
