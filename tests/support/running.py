@@ -32,7 +32,9 @@ class Running:
 
     def sh(self, command: str) -> str:
         """What `command` prints on stdout and stderr in the container's shell, stripped."""
-        assert self.process.stdin and self.process.stdout and self.process.stderr
+        assert self.process.stdin
+        assert self.process.stdout
+        assert self.process.stderr
         self.process.stdin.write(f"{{ {command}\n}} 2>&1; echo {_END.decode()}".encode())
         self.process.stdin.flush()
         answer = b""
