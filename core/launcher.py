@@ -11,6 +11,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from errno import EACCES, EPERM
 from time import perf_counter_ns
 from typing import Any, NoReturn
 
@@ -18,6 +19,7 @@ from gocker import init
 from gocker.auditevent import Event
 from gocker.errors import ExecError, GockerError, StepError, errno_name
 from gocker.kernel import stub
+from gocker.kernel.caps import permitted
 from gocker.kernel.cgroupfs import PATIENCE
 from gocker.kernel.process import has_ended, pidfd_send_signal
 from gocker.kernel.progress import Progress
@@ -27,6 +29,7 @@ from gocker.receipt import signal_name
 from gocker.steps.launch import CONSOLE
 
 _PACKET = 64 << 10
+_NEEDED = ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_DAC_OVERRIDE")
 
 
 class Launcher:
@@ -163,6 +166,7 @@ class Launcher:
 
     def _failed(self, number: int, step: Step, reason: str, remedy: str, errno: int) -> StepError:
         total = self.plan.total
+        remedy = remedy or _privileges_missing(errno)
         self.note("step.failed", "error", step=number, total=total, describe=step.describe(), reason=reason)
         return StepError(number, total, step.describe(), reason, remedy=remedy, errno=errno)
 
@@ -233,6 +237,16 @@ def _reason(error: Exception) -> str:
         where = f" {error.filename}" if error.filename else ""
         return f"{errno_name(error.errno or 0)}: {error.strerror or error}{where}"
     return f"{type(error).__name__}: {error}"
+
+
+def _privileges_missing(number: int) -> str:
+    """What a gocker without the privileges that it needs is told about a step that was not permitted."""
+    if number not in (EPERM, EACCES):
+        return ""
+    if os.geteuid() != 0:
+        return "run gocker as root"
+    lacking = sorted(name for name in _NEEDED if name not in permitted())
+    return f"gocker needs {' '.join(lacking)}; inside docker: run it with --privileged" if lacking else ""
 
 
 def _remedy(error: Exception) -> str:

@@ -18,6 +18,7 @@ _NAP_FIRST, _NAP_LAST = 0.001, 0.05  # seconds between two looks, doubling
 _BATCH = 128  # processes signalled at a time: each holds a pidfd, and the soft limit may be 1024
 _ABSENT = frozenset({errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP})
 _OCCUPIED = frozenset({errno.EBUSY, errno.ENOTEMPTY})
+_REFUSED = frozenset({errno.EACCES, errno.EPERM})
 
 
 def read_file(directory: str, name: str) -> str | None:
@@ -231,7 +232,8 @@ def remove(path: str, base: str, version: str = Hierarchy.V2.value) -> None:
         except FileNotFoundError:
             continue
         except OSError as error:
-            if error.errno not in _OCCUPIED:
+            # Whoever may not remove it has not made it: an attempt without the privileges is undone.
+            if error.errno not in _OCCUPIED | _REFUSED:
                 raise
             return
 

@@ -23,11 +23,11 @@ class FilterDevices(Step):
     rules: tuple[str, ...]  # "c 1:3 rwm"
 
     def describe(self) -> str:
-        """`echo a > PATH/devices.deny; echo RULE > PATH/devices.allow...`, on v2 with bpftool's words."""
+        """`cd PATH && echo a > devices.deny && echo RULE > devices.allow`, for each rule; v2 as bpftool has it."""
         rules = ", ".join(self.rules)
         if self.version == Hierarchy.V2.value:
-            return f"bpftool cgroup attach {self.path} cgroup_device PROGRAM multi  # allow {rules}"
-        return f"echo a > {self.path}/devices.deny; echo > {self.path}/devices.allow  # allow {rules}"
+            return f"bpftool cgroup attach {self.path} cgroup_device PROGRAM multi  # {rules}"
+        return f"cd {self.path} && echo a > devices.deny && echo '{rules}' > devices.allow"
 
     def execute(self, ctx: Context) -> None:
         """Raise LimitError when it does not hold, KernelError where the kernel has no such filter."""

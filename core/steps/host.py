@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from typing import Any
 
+from gocker.errors import StateError
 from gocker.kernel.tree import remove_tree
 from gocker.plan import Context, Step
 
@@ -17,7 +19,8 @@ class MakeDirectory(Step):
     """Make a directory; what is missing above it is made 0700 and stays.
 
     A private one must not be there yet, and is undone with all in it: its path has to hold the
-    container's id, so that nobody else's can be meant. Another one may be there, and stays.
+    container's id, so that nobody else's can be meant. Nobody else may write to the two directories
+    above it, or root would work in what he puts there. Another one may be there, and stays.
     """
 
     op = "make-directory"
@@ -46,6 +49,10 @@ class MakeDirectory(Step):
                 raise
             os.close(os.open(self.path, _DIRECTORY))  # fails unless it is a directory
             return
+        if self.private:
+            above = os.path.dirname(self.path)
+            _require_own(above)
+            _require_own(os.path.dirname(above))
         fd = os.open(self.path, _DIRECTORY)
         try:
             _set_owner_and_mode(fd, self.uid, self.gid, self.mode)
@@ -95,6 +102,18 @@ class WriteHostFile(Step):
     def audit(self, ctx: Context) -> dict[str, Any]:
         """Where it is."""
         return {"path": self.path}
+
+
+def _require_own(path: str) -> None:
+    status = os.stat(path, follow_symlinks=False)
+    others_write = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
+    if others_write or status.st_uid not in {os.geteuid(), 0} or not stat.S_ISDIR(status.st_mode):
+        raise StateError(
+            "use data directory",
+            path,
+            "others own it or may write to it",
+            remedy="chown and chmod 0700 it, or set GOCKER_ROOT to a directory of your own",
+        )
 
 
 def _set_owner_and_mode(fd: int, uid: int, gid: int, mode: int) -> None:
