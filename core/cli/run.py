@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import click
 
 from gocker.cli.main import show_error, show_warning
 from gocker.cli.options import CONTEXT, Command, Option, run_options
 from gocker.cli.spec import build_spec
-from gocker.errors import UsageError
-
-if TYPE_CHECKING:
-    from gocker.receipt import Report
 
 
 @click.command("run", cls=Command, context_settings=CONTEXT)
@@ -49,9 +46,8 @@ def run(options: dict[str, Any], report_file: str | None) -> int:
 
     spec = build_spec(options, resolve_image)
     planned = engine.plan(spec, Registry())
-    if options["cidfile"]:
-        _write_cidfile(options["cidfile"], spec.id)
-    outcome = engine.run(spec, planned, AuditLog(paths.audit_log(), current_actor(sys.argv)))
+    with _outputs(options["cidfile"], spec.id, report_file) as report_to:
+        outcome = engine.run(spec, planned, AuditLog(paths.audit_log(), current_actor(sys.argv)))
     from gocker.receipt import verdict_exit_code  # after the start, by when the engine has loaded it
 
     for warning in outcome.warnings:
@@ -59,28 +55,29 @@ def run(options: dict[str, Any], report_file: str | None) -> int:
     if outcome.error is not None:
         show_error(outcome.error)
     if report_file is not None:
-        _write_report(report_file, outcome.report)
+        report_to(json.dumps(outcome.report.to_json(), indent=2) + "\n")
     return outcome.error.exit_code if outcome.error else verdict_exit_code(outcome.report.verdict)
 
 
-def _write_cidfile(path: str, container: str) -> None:
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise UsageError.from_os(
-            "write cidfile", path, error, remedy="name a file that does not exist"
-        ) from error
-    with open(fd, "w", encoding="ascii") as file:
-        file.write(container)
-
-
-def _write_report(path: str, report: Report) -> None:
-    text = json.dumps(report.to_json(), indent=2) + "\n"
-    if path == "-":
-        sys.stderr.write(text)
+@contextlib.contextmanager
+def _outputs(cidfile: str | None, container: str, report: str | None) -> Iterator[Callable[[str], object]]:
+    """Write the id, give what writes the report; take both files away again when there is no container."""
+    if cidfile is None and report in {None, "-"}:
+        yield sys.stderr.write
         return
+    from gocker.cli.outputs import OutputFile
+
+    files: list[OutputFile] = []
+    write: Callable[[str], object] = sys.stderr.write
     try:
-        with open(path, "w", encoding="ascii") as file:
-            file.write(text)
-    except OSError as error:
-        raise UsageError.from_os("write report", path, error) from error
+        if cidfile is not None:
+            files.append(OutputFile("write cidfile", cidfile, new=True))
+            files[0].write(container)
+        if report not in {None, "-"}:
+            files.append(OutputFile("write report", str(report), new=False))
+            write = files[-1].write
+        yield write
+    except BaseException:
+        for file in files:
+            file.discard()
+        raise
