@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import time
 from typing import TYPE_CHECKING
 
 from gocker import paths
 from gocker.audit import AuditLog
-from gocker.errors import AuditError, GockerError, KernelError
+from gocker.errors import AuditError, GockerError, InterruptedStartError, KernelError
 from gocker.hierarchy import read_host
 from gocker.kernel.cgroupfs import PATIENCE, DirReader, kill_all
 from gocker.kernel.process import has_ended, pidfd_send_signal
@@ -21,8 +22,9 @@ from gocker.planner import Planned, build_plan
 from gocker.record import Record
 from gocker.registry import Registry
 from gocker.seccomp import seccomp_step
+from gocker.signals import Arrival, Signals
 from gocker.state import Claim, State
-from gocker.stdio import Signals, Streams, Terminal, attend
+from gocker.stdio import Attached, Streams, attend, deliver, drain
 
 if TYPE_CHECKING:
     from resource import struct_rusage
@@ -51,7 +53,7 @@ def run(spec: ContainerSpec, planned: Planned, audit: AuditLog) -> Outcome:
     Raise GockerError when not even the record of the start can be made.
     """
     audit.prepare()
-    streams = (Terminal if spec.terminal else Streams)(interactive=spec.interactive)
+    streams = _attach(spec)
     try:
         signals = Signals()
         try:
@@ -63,6 +65,21 @@ def run(spec: ContainerSpec, planned: Planned, audit: AuditLog) -> Outcome:
         streams.close()
 
 
+def _attach(spec: ContainerSpec) -> Attached:
+    if not spec.terminal:
+        return Streams(interactive=spec.interactive, owner=_root_outside(spec))
+    from gocker.console import Terminal  # termios and tty cost 0.3 ms
+
+    return Terminal(interactive=spec.interactive)
+
+
+def _root_outside(spec: ContainerSpec) -> tuple[int, int] | None:
+    """Who the root of a user namespace of its own is on the host."""
+    uids = [ids.outside for ids in spec.uid_map if ids.inside == 0]
+    gids = [ids.outside for ids in spec.gid_map if ids.inside == 0]
+    return (uids[0], gids[0]) if uids and gids else None
+
+
 class _Run:
     """One run, from the claim on its id to the last event."""
 
@@ -72,7 +89,7 @@ class _Run:
         planned: Planned,
         audit: AuditLog,
         claim: Claim,
-        streams: Streams | Terminal,
+        streams: Attached,
         signals: Signals,
     ) -> None:
         self.spec = spec
@@ -108,11 +125,9 @@ class _Run:
         Whatever is not done in the end is left to the next gocker, with the plan.
         """
         failures = self._kill()
-        try:
-            if self.status is not None and error is None:
-                self.streams.finish()
-        except OSError as failure:
-            error = KernelError.from_os("pass on the output of", self.spec.name, failure)
+        drain(self.streams.outputs)
+        if lost := self.streams.error:
+            self.launcher.note("output.lost", "error", reason=str(lost))
         report = self._report(started, error)
         if report.verdict.kind == "oom":
             self.launcher.note("container.oom", "warning", detail=report.verdict.detail)
@@ -130,15 +145,19 @@ class _Run:
         except GockerError as failure:
             failures.append(failure)
         self.claim.close()
+        deliver(self.streams.outputs, self.signals)  # last: nothing of the container waits for a slow reader
+        if lost := self.streams.error:
+            error = _with(error, lost)
         unbound = {**self.planned.cgroups.unbound, **self.launcher.ctx.unbound}
         warnings = [f"limit {label} does not bind: {why}" for label, why in unbound.items()]
         return Outcome(report=report, error=error, warnings=(*warnings, *map(str, failures)))
 
     def _start_and_attend(self) -> None:
         launcher = self.launcher
+        launcher.ctx.window = self.streams.window
         launcher.start(self.streams.child_fds)
         self._load()
-        launcher.await_program(self._out_of_memory)
+        launcher.await_program(self._out_of_memory, self._await_init)
         self.streams.started(launcher.console)
         launcher.note(
             "container.start", pid=launcher.ctx.pid, step_us=[ns // 1000 for ns in launcher.step_ns]
@@ -155,12 +174,24 @@ class _Run:
 
         self.audit.load()
 
-    def _forward(self, number: int) -> None:
+    def _await_init(self, channel: int) -> None:
+        """Wait until init has something to say; until there is a program, a signal may end the start."""
+        poll = select.poll()
+        poll.register(channel, select.POLLIN)
+        poll.register(self.signals.fd, select.POLLIN)
+        while all(fd != channel for fd, _ in poll.poll()):
+            if arrival := self.signals.ending():
+                raise InterruptedStartError(self.spec.name, arrival.number)
+
+    def _forward(self, arrival: Arrival) -> None:
+        from gocker.receipt import signal_name
+
         try:
-            pidfd_send_signal(self.launcher.ctx.pidfd, number)
+            pidfd_send_signal(self.launcher.ctx.pidfd, arrival.number)
         except ProcessLookupError:
             return  # it ended meanwhile: attend sees that next
-        self.launcher.note("container.signal", signal=signal.Signals(number).name)
+        sender = {"sender_pid": arrival.pid, "sender_uid": arrival.uid}
+        self.launcher.note("container.signal", signal=signal_name(arrival.number), **sender)
 
     def _kill(self) -> list[GockerError]:
         """End every process of the container and take the first one's status; return what stood in the way."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno as _errno
 import os
+import signal as _signal
 
 EXIT_GOCKER_FAILED = 125
 EXIT_CANNOT_EXECUTE = 126
@@ -98,6 +99,16 @@ class StepError(GockerError):
         super().__init__(f"step {number}/{total}", describe, reason, remedy=remedy, errno=errno)
         self.number = number
         self.total = total
+
+
+class InterruptedStartError(GockerError):
+    """A signal asked for the end before the program ran; exit code 128 + its number, as a shell has it."""
+
+    def __init__(self, name: str, number: int) -> None:
+        """`name` is the container's, `number` the signal's."""
+        signal = _signal.Signals(number).name
+        super().__init__("start", name, f"{signal} came before the program ran")
+        self.exit_code = 128 + number
 
 
 class ExecError(GockerError):

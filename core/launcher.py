@@ -92,15 +92,17 @@ class Launcher:
         if step.event:
             self.note(step.event, **step.audit(self.ctx))
 
-    def await_program(self, why: Callable[[], str] = str) -> None:
+    def await_program(self, why: Callable[[], str] = str, wait: Callable[[int], object] = bool) -> None:
         """Return when the program has been exec'd; raise StepError or ExecError when it was not.
 
         `why` is asked, when the first process was killed, what is known about that: "" for nothing.
+        `wait` is called with the fd of the socket to init before each read, and may raise.
         """
         channel = self._channel
         assert channel is not None  # noqa: S101 - start comes first
         ready = False
         while True:
+            wait(channel.fileno())
             packet, control = _receive(channel)
             if packet == CONSOLE:
                 self.console = int.from_bytes(control[0][2][:4], "little")

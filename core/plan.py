@@ -37,6 +37,7 @@ class Context:
         self.pidfd = -1
         self.root = -1  # init: O_PATH fd of the new root directory, -1 until it is made
         self.enter: Callable[[], NoReturn] = _nowhere  # where the child of the clone goes on
+        self.window = b""  # struct winsize of gocker's terminal, b"" without one; ioctl_tty(2)
         self.program = ""  # init: the path of the program, once it was looked up
         self.home = ""  # init: the home directory of the program's user
         self.fds: dict[str, int] = {}  # named fds that one step opens and a later one uses

@@ -37,6 +37,9 @@ _X86_64 = {
     "fstatfs": 138,
     "prlimit64": 302,
     "bpf": 321,
+    "rt_sigprocmask": 14,
+    "signalfd4": 289,
+    "kcmp": 312,
 }
 _AARCH64 = {
     "mmap": 222,
@@ -62,6 +65,9 @@ _AARCH64 = {
     "fstatfs": 44,
     "prlimit64": 261,
     "bpf": 280,
+    "rt_sigprocmask": 135,
+    "signalfd4": 74,
+    "kcmp": 272,
 }
 _COMMON = {
     "pidfd_send_signal": 424,

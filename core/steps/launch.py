@@ -8,7 +8,6 @@ import fcntl
 import os
 import signal
 import sys
-import termios
 from typing import Any
 
 from gocker.errors import KernelError
@@ -20,6 +19,8 @@ from gocker.plan import Context, Step
 
 CONSOLE = b"console"
 """The packet that carries the pty master; core/init.py draws the protocol."""
+
+_TIOCSCTTY, _TIOCSWINSZ = 0x540E, 0x5414  # asm-generic/ioctls.h: to import termios costs 0.2 ms
 
 
 class Clone(Step):
@@ -146,7 +147,9 @@ class AttachConsole(Step):
         channel = _socket.socket(fileno=STATUS_FD)
         channel.sendmsg([CONSOLE], [rights])
         channel.detach()
-        fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+        fcntl.ioctl(slave, _TIOCSCTTY, 0)
+        if ctx.window:
+            fcntl.ioctl(slave, _TIOCSWINSZ, ctx.window)
         for target in (0, 1, 2):
             os.dup2(slave, target)
         os.close(slave)
