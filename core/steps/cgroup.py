@@ -86,24 +86,32 @@ class EnableControllers(Step):
         return [name for name in self.controllers if name not in enabled]
 
     def _enable(self, directory: str, missing: list[str]) -> None:
-        names = " ".join(missing)
         try:
             cgroupfs.write_file(directory, "cgroup.subtree_control", " ".join(f"+{name}" for name in missing))
         except OSError as error:
-            number = error.errno or 0
-            reason, remedy = f"{errno_name(number)}: {os.strerror(number)}", ""
-            if number == errno.EBUSY:
-                reason = "EBUSY: processes run in it, and the kernel allows them only in leaves"
-                remedy = (
-                    "name an empty cgroup with --cgroup-parent, or move those processes to a leaf below it"
-                )
-            elif number in {errno.ENOENT, errno.EINVAL}:
-                offered = cgroupfs.read_file(directory, "cgroup.controllers") or "none"
-                reason = f"{errno_name(number)}: it is given only {offered}"
-                remedy = "enable them in the cgroup above, or with Delegate= where systemd manages it"
+            reason, remedy = self._explained(directory, error)
             raise HierarchyError(
-                f"enable controllers {names} in", directory, reason, remedy=remedy, errno=number
+                "enable controllers", " ".join(missing), reason, remedy=remedy, errno=error.errno or 0
             ) from error
+
+    def _explained(self, directory: str, error: OSError) -> tuple[str, str]:
+        """The kernel's rules behind its answers, in the order in which it checks them."""
+        number = error.errno or 0
+        name = errno_name(number)
+        if number in {errno.ENOENT, errno.EINVAL}:
+            offered = cgroupfs.read_file(directory, "cgroup.controllers") or "none"
+            remedy = "enable them in the cgroup above, or with Delegate= where systemd manages it"
+            return f"{name}: {directory} is given only {offered}", remedy
+        if number == errno.EOPNOTSUPP:
+            reason = f"{directory} is in a threaded subtree, which takes no controller of whole processes"
+            return f"{name}: {reason}", "name a cgroup outside of it with --cgroup-parent"
+        if number != errno.EBUSY:
+            return f"{name}: {os.strerror(number)} in {directory}", ""
+        leaf = f"{directory}/leaf"
+        remedy = f"move them: mkdir {leaf} && for p in $(cat {directory}/cgroup.procs); do echo $p >{leaf}/cgroup.procs; done"
+        if directory != self.base:
+            remedy = f"name an empty cgroup with --cgroup-parent, or {remedy}"
+        return f"{name}: processes run in {directory}, and the kernel allows them only in leaves", remedy
 
 
 class WriteLimit(Step):

@@ -262,8 +262,8 @@ class TestCounters:
     def test_io_counters_are_there(self, group: Open) -> None:
         cgroup = group(Blkio)
         stats = Blkio().stats(cgroup)
-        if not stats:
-            pytest.skip("this kernel has no blkio.throttle.io_service_bytes_recursive or io.stat")
+        if not stats and cgroup.hierarchy is V1:
+            pytest.skip("needs a v1 kernel that counts I/O without a throttle, or io.stat of v2")
         assert stats == {"io_read_bytes": 0, "io_write_bytes": 0}
 
     @pytest.mark.parametrize(
@@ -425,7 +425,7 @@ class TestEnableControllers:
         process = child("")
         try:
             cgroupfs.write_file(os.path.dirname(path), "cgroup.procs", str(process.pid))
-            with pytest.raises(HierarchyError, match=r"EBUSY: processes run in it.*--cgroup-parent"):
+            with pytest.raises(HierarchyError, match=r"EBUSY: processes run in /.*/full, .*--cgroup-parent"):
                 EnableControllers(path=path, base=base, controllers=(controller,)).execute(ctx)
         finally:
             go(process)
@@ -437,7 +437,7 @@ class TestEnableControllers:
         make = MakeCgroup(path=path, base=base, version="v2")
         make.execute(ctx)
         try:
-            with pytest.raises(HierarchyError, match=f"nosuch .*is given only .*{controller}"):
+            with pytest.raises(HierarchyError, match=f"nosuch: .*is given only .*{controller}"):
                 EnableControllers(path=path, base=base, controllers=("nosuch",)).execute(ctx)
         finally:
             make.undo(ctx)

@@ -247,7 +247,7 @@ class TestEnableControllers:
         with pytest.raises(HierarchyError) as caught:
             self.step(base).execute(ctx)
         assert str(caught.value).startswith(
-            f"enable controllers memory pids in {base}: ENOENT: it is given only cpu io"
+            f"enable controllers memory pids: ENOENT: {base} is given only cpu io"
         )
 
     def test_outside_the_base_nothing_is_enabled(self, base: str, ctx: Context) -> None:
