@@ -173,6 +173,15 @@ class PluginIndex:
         return True
 
 
+class ReadOnlyIndex(PluginIndex):
+    """For commands that touch nothing: believes an index that is there, and makes none."""
+
+    def write(self, found: Found) -> bool:
+        """Keep nothing."""
+        self.problem = "not to be written"
+        return False
+
+
 def _digest(times: list[tuple[str, int]]) -> str:
     lines = [f"{_FORMAT} {sys.implementation.cache_tag} {sys.version} gocker {__version__}"]
     lines += [f"{mtime} {path}" for path, mtime in times]

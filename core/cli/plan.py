@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
+from gocker.cli.main import show_warning
 from gocker.cli.options import CONTEXT, Command, run_options
 from gocker.cli.spec import build_spec
+from gocker.plan import Plan
 
 
 @click.command("plan", cls=Command, context_settings=CONTEXT)
@@ -18,8 +21,9 @@ def command(shape: str, **options: Any) -> int:
     """Print the steps that `gocker run` with the same arguments would take; touch nothing.
 
     \b
-    Example:
+    Examples:
       gocker plan --limit memory=100m base true
+      gocker plan --format json -v /srv:/srv:ro base ls /srv
     """  # noqa: D301
     return print_plan(options, shape)
 
@@ -28,17 +32,28 @@ def print_plan(options: dict[str, Any], shape: str) -> int:
     """Print the plan as numbered lines, one phase after the other, or as JSON."""
     from gocker import engine
     from gocker.images import planned_image
+    from gocker.plugin_index import ReadOnlyIndex, default_directory
     from gocker.registry import Registry
 
-    plan = engine.plan(build_spec(options, planned_image), Registry(), cache=False).plan
+    registry = Registry(index=ReadOnlyIndex(default_directory()))
+    planned = engine.plan(build_spec(options, planned_image), registry, cache=False)
+    for label, why in planned.cgroups.unbound.items():
+        show_warning(f"limit {label} does not bind: {why}")
+    plan = planned.plan
     if shape == "json":
         click.echo(json.dumps({**plan.to_json(), "digest": plan.digest}, indent=2))
         return 0
+    for line in plan_lines(plan):
+        click.echo(line)
+    return 0
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """The plan for people: a comment before each phase, a number before each step, the digest last."""
     phase = ""
     for number, now, step in plan.numbered():
         if now != phase:
             phase = now
-            click.echo(f"# {phase}")
-        click.echo(f"{number:3} {step.describe()}")
-    click.echo(f"# {plan.digest}")
-    return 0
+            yield f"# {phase}"
+        yield f"{number:3} {step.describe()}"
+    yield f"# {plan.digest}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from gocker.cli.main import show_error, show_warning
+from gocker.cli.main import recover_abandoned, show_error, show_warning
 from gocker.cli.options import CONTEXT, Command, Option, run_options
 from gocker.cli.spec import build_spec
 
@@ -44,6 +44,7 @@ def run(options: dict[str, Any], report_file: str | None) -> int:
     from gocker.images import resolve_image
     from gocker.registry import Registry
 
+    recover_abandoned()
     spec = build_spec(options, resolve_image)
     planned = engine.plan(spec, Registry())
     with _outputs(options["cidfile"], spec.id, report_file) as report_to:
