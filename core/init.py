@@ -32,6 +32,7 @@ from typing import Any, NoReturn
 from gocker.errors import EXIT_GOCKER_FAILED, ExecError, GockerError, errno_name
 from gocker.kernel.process import PR_SET_PDEATHSIG
 from gocker.kernel.progress import Progress
+from gocker.kernel.sigmask import SETMASK, change_mask
 from gocker.kernel.stub import STATUS_FD
 from gocker.kernel.syscalls import prctl
 from gocker.plan import Context, Step
@@ -131,7 +132,7 @@ def _reset_signals() -> None:
     for number in _CATCHABLE:
         if signal.getsignal(number) is not signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    change_mask(SETMASK, 0)
 
 
 _CATCHABLE = tuple(sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))

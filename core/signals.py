@@ -5,7 +5,16 @@ from __future__ import annotations
 import os
 import signal
 
-from gocker.kernel.sigmask import BLOCK, SETMASK, SIGINFO_SIZE, change_mask, mask_of, parse_siginfo, signal_fd
+from gocker.kernel.sigmask import (
+    ALL,
+    BLOCK,
+    SETMASK,
+    SIGINFO_SIZE,
+    change_mask,
+    mask_of,
+    parse_siginfo,
+    signal_fd,
+)
 from gocker.record import Record
 
 ENDING = (int(signal.SIGHUP), int(signal.SIGINT), int(signal.SIGQUIT), int(signal.SIGTERM))
@@ -18,7 +27,7 @@ _LEFT_ALONE = (
     (signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS),
     (32, 33),  # the C library's, nptl(7)
 )
-_KEPT = ((1 << 64) - 1) & ~mask_of(number for numbers in _LEFT_ALONE for number in numbers)
+_KEPT = ALL & ~mask_of(number for numbers in _LEFT_ALONE for number in numbers)
 
 
 class Arrival(Record):

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from gocker.kernel.syscalls import call
 
 BLOCK, SETMASK = 0, 2  # SIG_BLOCK and SIG_SETMASK
+ALL = (1 << 64) - 1
 SIGINFO_SIZE = 128  # struct signalfd_siginfo
 _SFD_NONBLOCK_CLOEXEC = 0o2004000
 _SET = struct.Struct("=Q")  # the kernel's sigset_t on 64-bit machines

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import struct
 from collections.abc import Callable
 from fcntl import ioctl
@@ -24,6 +23,7 @@ from typing import NoReturn
 
 from gocker.errors import EXIT_GOCKER_FAILED
 from gocker.kernel import process
+from gocker.kernel.sigmask import ALL, BLOCK, SETMASK, change_mask
 from gocker.kernel.syscalls import setns, unshare
 
 Join = tuple[str, int]  # (path of the namespace, CLONE_NEW* flag)
@@ -46,7 +46,7 @@ def spawn(
     order given. The first process starts with every signal blocked: gocker's handlers are not its own.
     Raise OSError.
     """
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    mask = change_mask(BLOCK, ALL)
     try:
         if joins or flags & process.CLONE_NEWTIME:
             return _spawn_joined(enter, flags, joins, offsets, cgroup_fd)
@@ -55,7 +55,7 @@ def spawn(
             _go_on(enter)
         return pid, pidfd
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        change_mask(SETMASK, mask)
 
 
 def _go_on(enter: Callable[[], NoReturn]) -> NoReturn:
