@@ -10,7 +10,7 @@ from gocker.plan import Step
 from gocker.steps.cgroupfs import PATH as CGROUPS
 from gocker.steps.cgroupfs import MountCgroups
 from gocker.steps.console import OpenConsole
-from gocker.steps.devices import MakeDevices
+from gocker.steps.devices import AttachNull, MakeDevices
 from gocker.steps.idmap import MapLayers
 from gocker.steps.masks import MASKED_PATHS, READONLY_PATHS, MaskPaths, ReadonlyPaths
 from gocker.steps.mounts import BindMount, MountEtc, MountFs, OpenSource, TmpfsMount
@@ -47,6 +47,8 @@ def file_system_steps(spec: ContainerSpec, container_dir: str, cgroups: CgroupRo
         _root(spec, container_dir),
         *_system_steps(spec, cgroups, taken),
     ]
+    if not spec.terminal and not spec.interactive:
+        steps.append(AttachNull())  # before a mount of the user's can hide it
     steps += early
     if names := _etc_files(mounts):
         steps.append(MountEtc(directory=f"{container_dir}/etc", names=names, readonly=spec.rootfs.readonly))

@@ -58,6 +58,27 @@ class MakeDevices(Step):
             os.symlink(target, name, dir_fd=dev)
 
 
+class AttachNull(Step):
+    """Make the container's own null device stdin: root inside could change the mode of the host's."""
+
+    op = "attach-null"
+
+    def describe(self) -> str:
+        """`exec </dev/null`."""
+        return "exec </dev/null"
+
+    def execute(self, ctx: Context) -> None:
+        """Where /dev is a mount of the user's, with whatever in it, an empty pipe reads the same."""
+        if DEV in ctx.fds:
+            os.close(open_node("null", ctx.fds[DEV]))
+            fd = os.open("null", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=ctx.fds[DEV])
+        else:
+            fd, write = os.pipe2(os.O_CLOEXEC)
+            os.close(write)
+        os.dup2(fd, 0)
+        os.close(fd)
+
+
 def null_device(ctx: Context) -> int:
     """An O_PATH fd of the null device that masks are made of: the own /dev's, else the host's.
 

@@ -63,6 +63,7 @@ def test_a_plain_container_gets_these_steps_in_this_order() -> None:
         "mount-fs /dev/pts",
         "mount-fs /dev/shm",
         "mount-fs /dev/mqueue",
+        "attach-null",
         "mount-etc",
         "mask-paths",
         "readonly-paths",
