@@ -154,7 +154,7 @@ class Launcher:
 
     def _command(self) -> str:
         spec = self.ctx.spec
-        return spec.argv[0] if spec and spec.argv else ""
+        return (spec.argv[0] or "''") if spec and spec.argv else ""
 
     def _init_failed(self, failure: dict[str, Any]) -> None:
         index = failure["index"]
