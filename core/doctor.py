@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from gocker import paths
 from gocker.errors import GockerError, errno_name
-from gocker.hierarchy import Hierarchies, read_host
+from gocker.hierarchy import Hierarchies, Place, read_host
 from gocker.kernel import mount, process, stub
 from gocker.kernel.syscalls import unshare
 from gocker.model import Hierarchy
+from gocker.plan import Context
 from gocker.record import Record
+from gocker.steps.cgroup import EnableControllers
 
 OK, LIMITED, MISSING = "ok", "limited", "missing"
 _CAP_SYS_ADMIN = 21
@@ -65,7 +68,7 @@ def _tried(name: str, otherwise: str, attempt: Callable[[], str], remedy: str) -
     except OSError as error:
         return Check(name, otherwise, f"{errno_name(error.errno or 0)}: {error.strerror}", remedy)
     except GockerError as error:
-        return Check(name, otherwise, str(error), error.remedy or remedy)
+        return Check(name, otherwise, str(error).removesuffix(f" ({error.remedy})"), error.remedy or remedy)
 
 
 def _privileges() -> Check:
@@ -139,20 +142,32 @@ def _controllers(hierarchies: Hierarchies) -> Iterator[Check]:
                 _absent(hierarchies, plugin.kernel_names),
             )
             continue
-        probe = place.directory(f"gocker-doctor-{os.getpid()}")
-
-        def attempt(
-            probe: str = probe, where: str = place.mountpoint, version: Hierarchy = place.version
-        ) -> str:
-            os.mkdir(probe)
-            os.rmdir(probe)
-            return f"{version.value} at {where}"
-
-        yield _tried(f"controller {name}", LIMITED, attempt, f"{place.mountpoint} must be writable")
+        # A run that nobody asks for limits goes on without a controller that cannot be written, but not
+        # without one that can, and that processes in the wrong place keep from being handed down.
+        severity = MISSING if plugin.always and not place.readonly else LIMITED
+        yield _tried(
+            f"controller {name}",
+            severity,
+            partial(_try_controller, place),
+            f"{place.mountpoint} must be writable",
+        )
     for info in registry.refused():
         yield Check(
             f"plug-in {info.name}", LIMITED, f"refused: {info.reason}", f"pip uninstall {info.distribution}"
         )
+
+
+def _try_controller(place: Place) -> str:
+    """Make a cgroup that has it. On v2 it stays enabled at the mount point, as after a run."""
+    probe = place.directory(f"gocker-doctor-{os.getpid()}")
+    os.mkdir(probe)
+    try:
+        if place.version is Hierarchy.V2 and place.controller != "cgroup":
+            enable = EnableControllers(path=probe, base=place.mountpoint, controllers=(place.controller,))
+            enable.execute(Context(None))
+    finally:
+        os.rmdir(probe)
+    return f"{place.version.value} at {place.mountpoint}"
 
 
 def _absent(hierarchies: Hierarchies, kernel_names: Mapping[Hierarchy, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import struct
 import subprocess
@@ -341,3 +342,23 @@ def test_best_effort_lets_a_limit_that_cannot_hold_pass_with_a_warning(gocker: G
     assert "warning: limit nosuch does not bind: no controller plug-in nosuch is installed" in ran.err
     assert ran.report["limits"]["nosuch"]["effective"] is None
     assert "reason" in ran.report["limits"]["cpuset"]
+
+
+def test_doctor_finds_everything_on_this_host(gocker: Gocker) -> None:
+    ran = gocker("doctor", "--format", "json")
+    checks = {check["name"]: check for check in json.loads(ran.out)}
+    assert checks["cgroups"]["detail"] == "v2"
+    assert {name: check for name, check in checks.items() if check["status"] != "ok"} == {}
+    assert ran.code == 0
+
+
+def test_doctor_says_that_processes_stand_in_the_way_of_any_run(gocker: Gocker) -> None:
+    with cgroup_namespace("+memory +pids +io") as (_, enter):
+        ran = shell(f"""{enter} exec "$@"' sh "$@" """, gocker, "doctor", "--format", "json")
+    checks = {check["name"]: check for check in json.loads(ran.stdout)}
+    memory = checks["controller memory"]
+    assert (ran.returncode, memory["status"]) == (1, "missing")
+    assert memory["detail"].endswith(
+        f"EBUSY: processes run in {MOUNT}, and the kernel allows them only in leaves"
+    )
+    assert memory["remedy"].startswith(f"move them: mkdir {MOUNT}/leaf && ")
