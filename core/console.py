@@ -15,7 +15,7 @@ _TIOCGPTPEER = 0x5441  # asm-generic/ioctls.h; the same on x86-64 and arm64
 
 
 class Terminal:
-    """One pseudo-terminal for all three streams; gocker's own terminal is raw while the program runs."""
+    """One pseudo-terminal for all three streams; gocker's own passes bytes on unchanged while the program runs."""
 
     def __init__(self, *, interactive: bool) -> None:
         """Raise UsageError when input is asked for and there is no terminal to read it from."""
@@ -28,6 +28,7 @@ class Terminal:
             )
         self._interactive = interactive
         self._null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+        self._own = 0 if interactive else 1  # gocker's terminal
         self._saved: list[int | list[bytes | int]] | None = None
         self._master = self._slave = -1
         self._pumps: list[Pump] = []
@@ -39,7 +40,7 @@ class Terminal:
         return self._null, self._null, self._null
 
     def started(self, console: int) -> None:
-        """Take the pty master that init sent; go raw when the input is a terminal."""
+        """Take the pty master that init sent; take over gocker's own terminal."""
         self._master = console
         # Held open: a program may close its terminal and open it again, and EIO is no end meanwhile.
         flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
@@ -47,10 +48,10 @@ class Terminal:
         if _window() != self.window:
             self.window_changed()
         self._pumps = [Pump("terminal", os.dup(console), 1)]
+        with contextlib.suppress(termios.error):  # not a terminal; or it hung up: the pump sees that, too
+            self._saved = termios.tcgetattr(self._own)
+            self._take_over()
         if self._interactive:
-            with contextlib.suppress(termios.error):  # it hung up: the pump sees that, too
-                self._saved = termios.tcgetattr(0)
-                tty.setraw(0, termios.TCSANOW)
             stdin = Pump("stdin", os.dup(0), os.dup(console), owned=True, at_end=self._hang_up)
             self._pumps.append(stdin)
 
@@ -79,8 +80,17 @@ class Terminal:
         """The shell that gocker was stopped in has set the terminal its own way."""
         if self._saved is not None:
             with contextlib.suppress(termios.error):
-                tty.setraw(0, termios.TCSANOW)
+                self._take_over()
         self.window_changed()
+
+    def _take_over(self) -> None:
+        """Keys go to the program as they are; what it writes has been through its own terminal already."""
+        if self._interactive:
+            tty.setraw(self._own, termios.TCSANOW)
+        else:
+            mode = termios.tcgetattr(self._own)
+            mode[tty.OFLAG] &= ~termios.OPOST
+            termios.tcsetattr(self._own, termios.TCSANOW, mode)
 
     def _hang_up(self) -> None:
         """Gocker's terminal has gone (raw, it has no key for an end): so goes the program's."""
@@ -100,7 +110,7 @@ class Terminal:
         if self._saved is not None:
             # At once: to wait for the output (TCSADRAIN) could be for ever, and it is written as it should be.
             with contextlib.suppress(termios.error):  # it has hung up
-                termios.tcsetattr(0, termios.TCSANOW, self._saved)
+                termios.tcsetattr(self._own, termios.TCSANOW, self._saved)
             self._saved = None
         for pump in self.pumps:
             pump.close()
