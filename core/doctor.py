@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+import time
+from collections.abc import Callable, Iterator
 
-from gocker import paths
+from gocker import __version__, paths, trial
+from gocker.api import CgroupController
 from gocker.errors import GockerError, errno_name
 from gocker.hierarchy import Hierarchies, Place, read_host
-from gocker.kernel import mount, process, stub
-from gocker.kernel.syscalls import unshare
+from gocker.kernel import keyring, mount, process
+from gocker.kernel.ids import set_no_new_privileges
+from gocker.kernel.syscalls import call, unshare
+from gocker.kernel.userns import user_namespace
 from gocker.model import Hierarchy
 from gocker.plan import Context
+from gocker.plugin_index import ReadOnlyIndex
 from gocker.record import Record
-from gocker.steps.cgroup import EnableControllers
+from gocker.registry import Registry
+from gocker.steps.launch import BecomeRoot
+from gocker.steps.namespaces import LinkUp, SetHostname
 
 OK, LIMITED, MISSING = "ok", "limited", "missing"
+_OLDEST = (5, 12)  # Linux: mount_setattr(2)
 _CAP_SYS_ADMIN = 21
-_KINDS = (
-    ("mount", process.CLONE_NEWNS),
-    ("pid", process.CLONE_NEWPID),
-    ("uts", process.CLONE_NEWUTS),
-    ("ipc", process.CLONE_NEWIPC),
-    ("network", process.CLONE_NEWNET),
-    ("cgroup", process.CLONE_NEWCGROUP),
-    ("user", process.CLONE_NEWUSER),
-    ("time", process.CLONE_NEWTIME),
-)
-_NEEDED = {"mount", "pid", "uts", "ipc", "network"}  # what a plain `gocker run` asks for
+_WHOLE_MAP = ["0", "0", "4294967295"]
+_DAY = 86400  # seconds
+_AS_HOSTS_ROOT = "run it as the host's root"
+_CONTAINED = "inside docker: run it with --privileged"
 
 
 class Check(Record):
@@ -42,23 +45,23 @@ class Check(Record):
 
 
 def examine() -> Iterator[Check]:
-    """Try everything, from the most basic on; nothing stays behind."""
+    """Try everything, from the most basic on; nothing stays behind, and nothing is put on the record."""
+    yield _software()
     yield _privileges()
-    yield Check("kernel", OK, f"Linux {os.uname().release} on {os.uname().machine}")
-    for kind, flag in _KINDS:
-        yield _namespace(kind, flag)
-    yield from _cgroups()
-    for name, directory in (("data", paths.data_root()), ("state", paths.state_root())):
-        yield _writable(name, directory)
-    yield _writable("audit log", os.path.dirname(paths.audit_log()))
+    yield _kernel()
+    yield from _namespaces()
+    yield from _processes()
+    yield from _directories()
     yield from _file_systems()
-    yield _tried(
-        "exec stub",
-        MISSING,
-        lambda: f"sealed, fd {stub.stub_fd()}",
-        "needs memfd_create(2), Linux 6.3 with MFD_EXEC",
-    )
-    yield _seccomp()
+    try:
+        hierarchies = read_host()
+    except GockerError as error:
+        yield Check("cgroups", MISSING, _words(error), error.remedy)
+        return
+    registry = Registry(index=ReadOnlyIndex(""))  # what is installed now, whatever an index says
+    with trial.unchanged_delegation(_writable_v2(hierarchies)):
+        yield from _cgroups(hierarchies, registry)
+        yield from _containers(hierarchies, registry)
 
 
 def _tried(name: str, otherwise: str, attempt: Callable[[], str], remedy: str) -> Check:
@@ -66,168 +69,360 @@ def _tried(name: str, otherwise: str, attempt: Callable[[], str], remedy: str) -
     try:
         return Check(name, OK, attempt())
     except OSError as error:
-        return Check(name, otherwise, f"{errno_name(error.errno or 0)}: {error.strerror}", remedy)
+        number = error.errno or 0
+        return Check(name, otherwise, f"{errno_name(number)}: {error.strerror}", _remedy(number, remedy))
     except GockerError as error:
-        return Check(name, otherwise, str(error).removesuffix(f" ({error.remedy})"), error.remedy or remedy)
+        return Check(name, otherwise, _words(error), error.remedy or _remedy(error.errno, remedy))
+    except Exception as error:  # noqa: BLE001 - a stranger's plug-in, or a bug: the other checks have their turn
+        return Check(name, otherwise, f"{type(error).__name__}: {error}", remedy)
+
+
+def _words(error: GockerError) -> str:
+    """The error without its remedy, which has a place of its own."""
+    return str(GockerError(error.operation, error.target, error.reason))
+
+
+def _remedy(number: int, usual: str) -> str:
+    if number in {errno.EPERM, errno.EACCES}:
+        if os.geteuid() != 0:
+            return "run it as root"
+        if not _is_hosts_root():
+            return _AS_HOSTS_ROOT
+        return f"something around gocker forbids it, such as a container or a security module; {_CONTAINED}"
+    if number == errno.ENOSYS:
+        return f"{usual}; something around gocker may hide the system call: {_CONTAINED}"
+    return usual
+
+
+def _software() -> Check:
+    python = ".".join(map(str, sys.version_info[:3]))
+    return Check("gocker", OK, f"{__version__} on Python {python}, {os.path.dirname(__file__)}")
 
 
 def _privileges() -> Check:
     with open("/proc/self/status", encoding="ascii", errors="replace") as file:
         fields = dict(line.split(":\t", 1) for line in file if ":\t" in line)
     effective = int(fields["CapEff"], 16)
-    if os.geteuid() == 0 and effective >> _CAP_SYS_ADMIN & 1:
-        return Check("privileges", OK, "root with CAP_SYS_ADMIN")
-    reason = f"uid {os.geteuid()}, CapEff {effective:#x}"
-    return Check("privileges", MISSING, reason, "run gocker as root: sudo gocker run ...")
+    if os.geteuid() != 0 or not effective >> _CAP_SYS_ADMIN & 1:
+        reason = f"uid {os.geteuid()}, CapEff {effective:#x}"
+        remedy = _CONTAINED if os.geteuid() == 0 else "run gocker as root: sudo gocker run ..."
+        return Check("privileges", MISSING, reason, remedy)
+    if not _is_hosts_root():
+        reason = "root of a user namespace, which may not filter devices, for one"
+        return Check("privileges", LIMITED, reason, _AS_HOSTS_ROOT)
+    return Check("privileges", OK, "root with CAP_SYS_ADMIN")
 
 
-def _in_child(flags: int, action: Callable[[], object]) -> None:
-    """Do `action` in a process with new namespaces `flags`; raise its OSError here."""
-    pid, pidfd = process.clone(flags)
-    if pid == 0:
+def _is_hosts_root() -> bool:
+    """Root, and not of a user namespace; user_namespaces(7)."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return file.read().split() == _WHOLE_MAP
+
+
+def _kernel() -> Check:
+    system = os.uname()
+    detail = f"Linux {system.release} on {system.machine}"
+    if kernel_version(system.release) < _OLDEST:
+        return Check("kernel", MISSING, detail, f"Linux {_OLDEST[0]}.{_OLDEST[1]} or newer")
+    return Check("kernel", OK, detail)
+
+
+def kernel_version(release: str) -> tuple[int, int]:
+    """(6, 18) of `6.18.44-fc`; what is no number counts as 0."""
+    major, _, rest = release.partition(".")
+    minor = rest[: len(rest) - len(rest.lstrip("0123456789"))]
+    return int(major) if major.isdecimal() else 0, int(minor or 0)
+
+
+def _namespaces() -> Iterator[Check]:
+    """Each kind made, and what it is for done in it."""
+    yield _namespace("mount", "mnt", process.CLONE_NEWNS, _slave_mounts)
+    yield _namespace("pid", "pid", process.CLONE_NEWPID, lambda: f"process {os.getpid()}")
+    yield _namespace("uts", "uts", process.CLONE_NEWUTS, _rename)
+    yield _namespace("ipc", "ipc", process.CLONE_NEWIPC | process.CLONE_NEWNS, lambda: _made("mqueue"))
+    yield _namespace("network", "net", process.CLONE_NEWNET, _loopback)
+    yield _namespace("cgroup", "cgroup", 0, lambda: _unshared(process.CLONE_NEWCGROUP))
+    yield _tried(
+        "user namespace",
+        LIMITED,
+        _mapped_user,
+        "a kernel with CONFIG_USER_NS; sysctl user.max_user_namespaces",
+    )
+    yield _tried(
+        "time namespace", LIMITED, _shifted_clock, "a kernel with CONFIG_TIME_NS: Linux 5.6 or newer"
+    )
+
+
+def _namespace(kind: str, short: str, flag: int, action: Callable[[], str]) -> Check:
+    remedy = f"a kernel with namespaces of this kind; raise sysctl user.max_{short}_namespaces"
+    status = LIMITED if kind == "cgroup" else MISSING
+    return _tried(f"{kind} namespace", status, lambda: trial.in_child(action, flag), remedy)
+
+
+def _slave_mounts() -> str:
+    mount.set_propagation(b"/", mount.MS_SLAVE | mount.MS_REC)
+    return "does not show in the host's"
+
+
+def _rename() -> str:
+    SetHostname(name="gocker-doctor").execute(Context(None))
+    return f"called {os.uname().nodename}"
+
+
+def _loopback() -> str:
+    LinkUp(name="lo").execute(Context(None))
+    return "lo is up"
+
+
+def _unshared(flag: int) -> str:
+    unshare(flag)
+    return "made one"
+
+
+def _mapped_user() -> str:
+    ids = trial.ID_MAP
+    line = f"{ids.inside} {ids.outside} {ids.count}\n"
+
+    def write(pid: int) -> None:
+        for kind in ("gid", "uid"):
+            with open(f"/proc/{pid}/{kind}_map", "w", encoding="ascii") as file:
+                file.write(line)
+
+    def be_root() -> str:
+        BecomeRoot().execute(Context(None))
+        os.close(mount.new_mount("tmpfs"))
+        return f"root of it is {ids.outside} outside"
+
+    return trial.in_child(be_root, process.CLONE_NEWUSER | process.CLONE_NEWNS, meanwhile=write)
+
+
+def _shifted_clock() -> str:
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def look() -> str:
+        return str(time.clock_gettime(time.CLOCK_BOOTTIME))
+
+    offset = ("boottime", _DAY, 0)
+    shown = float(trial.in_child(look, process.CLONE_NEWTIME, offsets=(offset,)))
+    if not _DAY <= shown - before < _DAY + 3600:
+        raise GockerError(
+            "shift", "the boot-time clock", f"it shows {shown:.0f} instead of {before + _DAY:.0f} s"
+        )
+    return "up a day longer"
+
+
+def _processes() -> Iterator[Check]:
+    """What a container's first process does before it execs."""
+    yield _tried("exec stub", MISSING, trial.try_stub, "needs memfd_create(2); sysctl vm.memfd_noexec=1 or 0")
+    yield _tried(
+        "seccomp",
+        LIMITED,
+        _seccomp,
+        "a kernel with CONFIG_SECCOMP_FILTER, or --security-opt seccomp=unconfined",
+    )
+    yield _tried("session keyring", MISSING, lambda: trial.in_child(_keyring), "sysctl kernel.keys.maxkeys")
+
+
+def _seccomp() -> str:
+    from gocker.kernel.seccomp import install_filter, library_version
+    from gocker.seccomp import DEFAULT, seccomp_filter
+
+    found = seccomp_filter(DEFAULT, (), "")
+    assert found is not None  # noqa: S101 - DEFAULT is not unconfined
+
+    def confine() -> str:
+        set_no_new_privileges()
+        install_filter(found.program, found.flags)
         try:
-            action()
-            os._exit(0)
+            call("keyctl", 0, 0, 0)
         except OSError as error:
-            os._exit(min(error.errno or 255, 255))
-        except BaseException:  # noqa: BLE001 - a process boundary
-            os._exit(255)
-    os.close(pidfd)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if code:
-        raise OSError(abs(code), os.strerror(abs(code)))
+            with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+                confined = "Seccomp:\t2\n" in file
+            if error.errno == errno.EPERM and confined:
+                version = ".".join(map(str, library_version()))
+                return f"libseccomp {version}, {found.instructions} instructions refuse keyctl"
+        raise GockerError("install seccomp filter", DEFAULT, "the kernel took it, and keyctl goes through")
+
+    return trial.in_child(confine)
 
 
-def _namespace(kind: str, flag: int) -> Check:
+def _keyring() -> str:
+    mine = keyring.join_session_keyring("gocker-doctor")
+    return "a new one" if mine else "none here to leave"
+
+
+def _directories() -> Iterator[Check]:
+    """Where gocker writes: owned by it alone where others must not write, and writable."""
+    yield _directory("data", "GOCKER_ROOT", paths.data_root, "images")
+    yield _directory("state", "GOCKER_STATE", paths.state_root, "containers")
+    yield _directory("audit log", "GOCKER_AUDIT_LOG", lambda: os.path.dirname(paths.audit_log()), "")
+
+
+def _directory(name: str, variable: str, place: Callable[[], str], private: str) -> Check:
     def attempt() -> str:
-        if flag in (process.CLONE_NEWTIME, process.CLONE_NEWCGROUP):
-            _in_child(0, lambda: unshare(flag))
-        else:
-            _in_child(flag, lambda: None)
-        return "made one"
-
-    severity = MISSING if kind in _NEEDED else LIMITED
-    return _tried(
-        f"{kind} namespace",
-        severity,
-        attempt,
-        f"a kernel with it; see user.max_{kind}_namespaces in /proc/sys/user",
-    )
-
-
-def _cgroups() -> Iterator[Check]:
-    try:
-        hierarchies = read_host()
-    except GockerError as error:
-        yield Check("cgroups", MISSING, str(error), error.remedy)
-        return
-    status = MISSING if hierarchies.mode == "none" else OK
-    yield Check(
-        "cgroups", status, hierarchies.mode, "mount cgroup2 on /sys/fs/cgroup" if status != OK else ""
-    )
-    yield from _controllers(hierarchies)
-
-
-def _controllers(hierarchies: Hierarchies) -> Iterator[Check]:
-    from gocker.registry import Registry
-
-    registry = Registry()
-    for name, plugin in registry.controllers().items():
-        place = hierarchies.place_of(plugin.kernel_names)
-        if place is None:
-            yield Check(
-                f"controller {name}",
-                LIMITED,
-                "the kernel's controller is not mounted here",
-                _absent(hierarchies, plugin.kernel_names),
-            )
-            continue
-        # A run that nobody asks for limits goes on without a controller that cannot be written, but not
-        # without one that can, and that processes in the wrong place keep from being handed down.
-        severity = MISSING if plugin.always and not place.readonly else LIMITED
-        yield _tried(
-            f"controller {name}",
-            severity,
-            partial(_try_controller, place),
-            f"{place.mountpoint} must be writable",
-        )
-    for info in registry.refused():
-        yield Check(
-            f"plug-in {info.name}", LIMITED, f"refused: {info.reason}", f"pip uninstall {info.distribution}"
-        )
-
-
-def _try_controller(place: Place) -> str:
-    """Make a cgroup that has it. On v2 it stays enabled at the mount point, as after a run."""
-    probe = place.directory(f"gocker-doctor-{os.getpid()}")
-    os.mkdir(probe)
-    try:
-        if place.version is Hierarchy.V2 and place.controller != "cgroup":
-            enable = EnableControllers(path=probe, base=place.mountpoint, controllers=(place.controller,))
-            enable.execute(Context(None))
-    finally:
-        os.rmdir(probe)
-    return f"{place.version.value} at {place.mountpoint}"
-
-
-def _absent(hierarchies: Hierarchies, kernel_names: Mapping[Hierarchy, str]) -> str:
-    try:
-        hierarchies.require(next(iter(kernel_names.values())))
-    except GockerError as error:
-        return error.remedy
-    return ""
-
-
-def _writable(name: str, directory: str) -> Check:
-    def attempt() -> str:
-        there = directory
-        while not os.path.isdir(there):
-            there = os.path.dirname(there)
-        with tempfile.TemporaryFile(dir=there):
+        directory = place()
+        inside = f"{directory}/{private}"
+        if private and os.path.isdir(inside):
+            _require_private(inside)
+        with tempfile.TemporaryFile(dir=trial.nearest_directory(directory)):
             pass
         return directory
 
-    variable = {"data": "GOCKER_ROOT", "state": "GOCKER_STATE"}.get(name, "GOCKER_AUDIT_LOG")
-    return _tried(f"{name} directory", MISSING, attempt, f"set {variable} to a place that can be written")
+    return _tried(f"{name} directory", MISSING, attempt, f"set {variable} to a directory that can be written")
+
+
+def _require_private(directory: str) -> None:
+    info = os.stat(directory)
+    if info.st_uid != os.geteuid() or info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        remedy = f"chown {os.geteuid()} {directory} && chmod 0700 {directory}"
+        raise GockerError("use", directory, "others own it or may write to it", remedy=remedy)
 
 
 def _file_systems() -> Iterator[Check]:
-    root = paths.data_root()
-    while not os.path.isdir(root):
-        root = os.path.dirname(root)
-    with tempfile.TemporaryDirectory(prefix="gocker-doctor-", dir=root) as directory:
+    newer = "a kernel with the mount API: Linux 5.12 or newer"
+    for fstype, flag in (
+        ("proc", process.CLONE_NEWPID),
+        ("sysfs", process.CLONE_NEWNET),
+        ("tmpfs", 0),
+        ("devpts", 0),
+        ("mqueue", process.CLONE_NEWIPC),
+    ):
+
+        def attempt(fstype: str = fstype, flags: int = process.CLONE_NEWNS | flag) -> str:
+            return trial.in_child(lambda: _made(fstype), flags)
+
+        yield _tried(f"file system {fstype}", MISSING, attempt, newer)
+    remedy = "modprobe overlay, GOCKER_ROOT on ext4, xfs, btrfs or tmpfs; else use --rootfs DIR:rw"
+    yield _tried("overlay", LIMITED, _overlay, remedy)
+    remedy = "for --userns private: GOCKER_ROOT on ext4, xfs or btrfs"
+    yield _tried("idmapped mount", LIMITED, _idmapped, remedy)
+    yield _tried("image base", LIMITED, _base, "use --rootfs DIR")
+
+
+def _made(fstype: str) -> str:
+    os.close(mount.new_mount(fstype))
+    return "made one"
+
+
+def _overlay() -> str:
+    with trial.scratch() as directory:
         for name in ("lower", "upper", "work"):
             os.mkdir(f"{directory}/{name}")
+        options = tuple(f"{name}dir={directory}/{name}" for name in ("lower", "upper", "work"))
 
-        def overlay() -> str:
-            options = tuple(f"{name}dir={directory}/{name}" for name in ("lower", "upper", "work"))
-            _in_child(process.CLONE_NEWNS, lambda: mount.new_mount("overlay", options))
-            return f"mounted on {root}"
+        def write() -> str:
+            top = mount.new_mount("overlay", options)
+            os.close(os.open("file", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=top))
+            return ""
 
-        yield _tried(
-            "overlay",
-            LIMITED,
-            overlay,
-            "modprobe overlay, GOCKER_ROOT on ext4, xfs or tmpfs; else use --rootfs DIR:rw",
-        )
-    for fstype, severity in (("proc", MISSING), ("tmpfs", MISSING), ("devpts", LIMITED), ("mqueue", LIMITED)):
-
-        def attempt(fstype: str = fstype) -> str:
-            flags = process.CLONE_NEWNS | process.CLONE_NEWPID | process.CLONE_NEWIPC
-            _in_child(flags, lambda: mount.new_mount(fstype))
-            return "made one"
-
-        yield _tried(
-            f"file system {fstype}", severity, attempt, "a kernel with the mount API: Linux 5.12 or newer"
-        )
+        trial.in_child(write, process.CLONE_NEWNS)
+        if os.listdir(f"{directory}/upper") != ["file"]:
+            raise GockerError("write through", directory, "the file is not in the upper layer")
+        return f"written through on {os.path.dirname(directory)}"
 
 
-def _seccomp() -> Check:
-    from gocker.kernel.seccomp import library_version
+def _idmapped() -> str:
+    ids = trial.ID_MAP
+    lines = [(ids.inside, ids.outside, ids.count)]
+    with trial.scratch() as directory:
+        userns = user_namespace(lines, lines)
+        try:
+            tree = mount.clone_tree(mount.AT_FDCWD, os.fsencode(directory))
+            try:
+                mount.set_attributes(tree, mount.MOUNT_ATTR_IDMAP, userns=userns)
+                owner = os.fstat(tree).st_uid
+            finally:
+                os.close(tree)
+        finally:
+            os.close(userns)
+        if owner != ids.outside:
+            raise GockerError("map the ids of", directory, f"root's files belong to {owner}")
+        return f"root's files on {os.path.dirname(directory)} shown as {owner}'s"
 
+
+def _base() -> str:
+    from gocker.images import BASE, find_image, planned_image
+
+    here = find_image(BASE) is not None
+    digest = planned_image(BASE).rpartition("sha256-")[2]
+    return f"{'here' if here else 'can be made from this host'}, sha256:{digest[:12]}"
+
+
+def _writable_v2(hierarchies: Hierarchies) -> Place | None:
+    return None if hierarchies.v2 is None or hierarchies.v2.readonly else hierarchies.v2
+
+
+def _cgroups(hierarchies: Hierarchies, registry: Registry) -> Iterator[Check]:
+    if hierarchies.mode == "none":
+        yield Check("cgroups", MISSING, "none mounted", f"mount -t cgroup2 none /sys/fs/cgroup; {_CONTAINED}")
+    else:
+        yield Check("cgroups", OK, hierarchies.mode)
+    unified = _writable_v2(hierarchies)
+    controllers = registry.controllers()
+    if unified is not None:
+        yield _tried("clone into cgroup", MISSING, lambda: trial.try_cgroup(unified), "Linux 5.7 or newer")
+        names = _delegated(hierarchies, controllers)
+        if names:
+            remedy = "name a cgroup without processes with --cgroup-parent"
+            yield _tried("cgroup delegation", LIMITED, lambda: trial.try_delegation(unified, names), remedy)
+    for name, plugin in controllers.items():
+        yield _controller(f"controller {name}", plugin, hierarchies, {})
+    if "memory" in controllers:
+        yield _controller("swap accounting", controllers["memory"], hierarchies, {"": "64m", "swap": "128m"})
+    for info in registry.refused():
+        remedy = f"pip uninstall {info.distribution}"
+        yield Check(f"plug-in {info.name}", LIMITED, f"refused: {info.reason}", remedy)
+
+
+def _delegated(hierarchies: Hierarchies, controllers: dict[str, CgroupController]) -> tuple[str, ...]:
+    """The kernel's controllers on v2 that plug-ins here are for."""
+    places = ((plugin, hierarchies.place_of(plugin.kernel_names)) for plugin in controllers.values())
+    names = {
+        plugin.kernel_names[Hierarchy.V2]
+        for plugin, place in places
+        if place is not None and place.version is Hierarchy.V2
+    }
+    return tuple(sorted(names - {"cgroup"}))
+
+
+def _controller(
+    name: str, plugin: CgroupController, hierarchies: Hierarchies, fields: dict[str, str]
+) -> Check:
+    place = hierarchies.place_of(plugin.kernel_names)
+    if place is None or place.readonly:
+        for kernel_name in dict.fromkeys(plugin.kernel_names.values()):
+            try:
+                hierarchies.require(kernel_name)
+            except GockerError as error:
+                return Check(name, LIMITED, _words(error), error.remedy)
+        return Check(name, LIMITED, "not for the version of cgroups that has it here")
     return _tried(
-        "seccomp",
+        name,
         LIMITED,
-        lambda: f"libseccomp {library_version()}",
-        "apt-get install libseccomp2, or run with --security-opt seccomp=unconfined",
+        lambda: trial.try_controller(plugin, place, fields),
+        f"{place.mountpoint} must be writable",
     )
+
+
+def _containers(hierarchies: Hierarchies, registry: Registry) -> Iterator[Check]:
+    """The whole of it: what a plain run does, and with the options that need more of the host."""
+
+    def plain() -> str:
+        return trial.try_container(registry, hierarchies)
+
+    def terminal() -> str:
+        return trial.try_container(registry, hierarchies, terminal=True)
+
+    def mapped() -> str:
+        return trial.try_container(registry, hierarchies, "user")
+
+    def shifted() -> str:
+        return trial.try_container(registry, hierarchies, "time")
+
+    remedy = "see what is missing above"
+    check = _tried("container", MISSING, plain, remedy)
+    yield check
+    if check.status == OK:  # else the others fail for the same reason
+        yield _tried("container -t", LIMITED, terminal, remedy)
+        yield _tried("container --userns", LIMITED, mapped, remedy)
+        yield _tried("container --timens", LIMITED, shifted, remedy)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 
 import click
 
@@ -14,17 +16,30 @@ _MARKS = {"ok": "ok", "limited": "--", "missing": "NO"}
 def command(shape: str) -> int:
     """Try what gocker needs of this host, say what is missing and what to do about it.
 
-    The exit status is 0 when `gocker run` can work here, else 1.
-    """
-    from gocker.doctor import MISSING, examine
+    Each thing is really done, up to whole containers, and taken back. The exit status is 0 when `gocker
+    run` can work here, else 1. A line begins with `ok`, with `--` when something less works or an option
+    does not, or with `NO` when no run can work.
 
+    \b
+    Examples:
+      gocker doctor
+      gocker doctor --format json
+    """  # noqa: D301
+    from gocker.cli.explain import printable
+    from gocker.doctor import MISSING, OK, examine
+
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # clean up on the way out
     checks = list(examine())
+    missing = [check for check in checks if check.status == MISSING]
     if shape == "json":
         click.echo(json.dumps([check.asdict() for check in checks], indent=2))
-    else:
-        width = max(len(check.name) for check in checks)
-        for check in checks:
-            click.echo(f"{_MARKS[check.status]:2}  {check.name:{width}}  {check.detail}")
-            if check.remedy:
-                click.echo(f"    {'':{width}}  remedy: {check.remedy}")
-    return int(any(check.status == MISSING for check in checks))
+        return int(bool(missing))
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        click.echo(f"{_MARKS[check.status]:2}  {printable(check.name):{width}}  {printable(check.detail)}")
+        if check.remedy:
+            click.echo(f"    {'':{width}}  remedy: {printable(check.remedy)}")
+    limited = sum(check.status not in {OK, MISSING} for check in checks)
+    verdict = "gocker run cannot work here" if missing else "gocker run works here"
+    click.echo(f"{verdict}: {len(checks)} checks, {len(missing)} missing, {limited} limited")
+    return int(bool(missing))
