@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from gocker import paths
 from gocker.audit import AuditLog
-from gocker.errors import AuditError, GockerError, InterruptedStartError, KernelError
+from gocker.errors import AuditError, GockerError, KernelError, SignalError
 from gocker.hierarchy import read_host
 from gocker.kernel.cgroupfs import PATIENCE, DirReader, kill_all
 from gocker.kernel.process import has_ended, pidfd_send_signal
@@ -145,12 +145,20 @@ class _Run:
         except GockerError as failure:
             failures.append(failure)
         self.claim.close()
-        deliver(self.streams.outputs, self.signals)  # last: nothing of the container waits for a slow reader
-        if lost := self.streams.error:
+        if lost := self._deliver():
             error = _with(error, lost)
         unbound = {**self.planned.cgroups.unbound, **self.launcher.ctx.unbound}
         warnings = [f"limit {label} does not bind: {why}" for label, why in unbound.items()]
         return Outcome(report=report, error=error, warnings=(*warnings, *map(str, failures)))
+
+    def _deliver(self) -> GockerError | None:
+        """Pass on the rest of the output; last, since nothing of the container shall wait for a slow reader.
+
+        Return what stood in the way, now or before.
+        """
+        if arrival := deliver(self.streams.outputs, self.signals):
+            return SignalError("write", "output", arrival.number, "its reader had it all")
+        return self.streams.error
 
     def _start_and_attend(self) -> None:
         launcher = self.launcher
@@ -181,7 +189,7 @@ class _Run:
         poll.register(self.signals.fd, select.POLLIN)
         while all(fd != channel for fd, _ in poll.poll()):
             if arrival := self.signals.ending():
-                raise InterruptedStartError(self.spec.name, arrival.number)
+                raise SignalError("start", self.spec.name, arrival.number, "the program ran")
 
     def _forward(self, arrival: Arrival) -> None:
         from gocker.receipt import signal_name

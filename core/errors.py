@@ -101,13 +101,13 @@ class StepError(GockerError):
         self.total = total
 
 
-class InterruptedStartError(GockerError):
-    """A signal asked for the end before the program ran; exit code 128 + its number, as a shell has it."""
+class SignalError(GockerError):
+    """A signal asked gocker to give something up; exit code 128 + its number, as a shell has it."""
 
-    def __init__(self, name: str, number: int) -> None:
-        """`name` is the container's, `number` the signal's."""
+    def __init__(self, operation: str, target: object, number: int, when: str) -> None:
+        """`number` is the signal's; `when` says what it came before."""
         signal = _signal.Signals(number).name
-        super().__init__("start", name, f"{signal} came before the program ran")
+        super().__init__(operation, target, f"{signal} came before {when}")
         self.exit_code = 128 + number
 
 

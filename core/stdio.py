@@ -209,8 +209,8 @@ def drain(outputs: Sequence[Pump]) -> None:
         pump.drain()
 
 
-def deliver(outputs: Sequence[Pump], signals: Signals | None) -> None:
-    """Deliver all that is left, however slow the readers are; a signal that asks for an end ends that, too."""
+def deliver(outputs: Sequence[Pump], signals: Signals | None) -> Arrival | None:
+    """Deliver all that is left, however slow the readers are; return the signal that put an end to that."""
     drain(outputs)
     while left := [pump for pump in outputs if pump.open]:
         poll = select.poll()
@@ -218,7 +218,8 @@ def deliver(outputs: Sequence[Pump], signals: Signals | None) -> None:
             poll.register(*pump.interest())
         if signals is not None:
             poll.register(signals.fd, select.POLLIN)
-            if signals.ending():
-                return
+            if arrival := signals.ending():
+                return arrival
         poll.poll()
         drain(left)
+    return None
