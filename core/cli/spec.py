@@ -209,7 +209,7 @@ def _timeout(text: str | None) -> float | None:
         seconds = 0.0
     if not 0 < seconds <= _MAX_TIMEOUT:  # false for nan
         raise UsageError(
-            "set --timeout", text, f"not a number of seconds above 0 and up to {_MAX_TIMEOUT:.0f}"
+            "set --timeout", text or "''", f"not a number of seconds above 0 and up to {_MAX_TIMEOUT:.0f}"
         )
     return seconds
 

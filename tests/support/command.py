@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 SLOWNESS = float(os.environ.get("GOCKER_TEST_SLOWNESS", "1"))
@@ -41,9 +41,13 @@ class Gocker:
         input: str | None = None,  # noqa: A002 - the name that subprocess.run gives it
         env: Mapping[str, str] | None = None,
         timeout: float = 30,
+        under: Sequence[str] = (),
     ) -> Ran:
-        """Run it to its end. `env` is added to ours; `timeout` is in seconds of this host."""
-        process = self.start(*args, env=env)
+        """Run it to its end. `env` is added to ours; `timeout` is in seconds of this host.
+
+        `under` is a command such as setpriv that runs it in its turn.
+        """
+        process = self.start(*args, env=env, under=under)
         stdin = None if input is None else os.fsencode(input)
         try:
             out, err = process.communicate(stdin, timeout * SLOWNESS)
@@ -77,10 +81,14 @@ class Gocker:
         os.unlink(path)
         return ran._replace(report=report)
 
-    def start(self, *args: str | bytes, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def start(
+        self, *args: str | bytes, env: Mapping[str, str] | None = None, under: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
         """Start it in a process group of its own, with pipes; the caller waits for it."""
+        # By the interpreter, since `under` may take the right to execute files of ours.
+        program = [*under, sys.executable, self._program] if under else [self._program]
         return subprocess.Popen(
-            [self._program, *args],
+            [*program, *args],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
