@@ -180,7 +180,8 @@ class Launcher:
         channel.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while packet := _receive(channel)[0]:
-                self._record(packet)
+                if packet != CONSOLE and not packet.startswith(b"{"):  # init's, in a start that was given up
+                    self._record(packet)
 
     def remove(self) -> list[GockerError]:
         """Run the remove phase, every step of it; return the errors."""
