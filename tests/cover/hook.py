@@ -14,7 +14,6 @@ import os
 import posix
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
@@ -25,51 +24,61 @@ HIGH_FD = 900  # above all that gocker moves about, below the usual limit of 102
 def instrument(module: ModuleType) -> None:
     """Wrap `call` of the module that makes all of gocker's system calls."""
     make: Callable[..., Any] = module.__dict__["call"]
-    save: Callable[[], None] | None = None
+    child: Child | None = None
 
     def call(name: str, *args: Any) -> Any:
-        nonlocal save
-        if save and name in {"execve", "execveat"}:
-            save()
+        nonlocal child
+        if child and name in {"execve", "execveat", "seccomp"}:
+            child.save()
         result = make(name, *args)
+        if child and name == "seccomp":
+            child.filtered = True
         if name in {"clone", "clone3"} and result == 0:
-            save = child()
+            child = begin()
         return result
 
     module.__dict__["call"] = call
 
 
-def child() -> Callable[[], None] | None:
-    """What saves this new process's data; None when nothing is measured."""
-    from coverage import Coverage, CoverageData
+class Child:
+    """This process, just cloned; its data goes to a file of its own."""
 
+    def __init__(self, collector: Any, path: str) -> None:
+        self.collector = collector
+        self.collector.covdata = self.data = CoverageData(no_disk=True)
+        low = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self.file = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
+        os.close(low)
+        self.filtered = False  # a seccomp filter may kill for any system call, so after it nothing is saved
+
+    def save(self) -> None:
+        """Write all that was counted so far."""
+        if self.filtered:
+            return
+        try:
+            self.collector.flush_data()
+            dump = self.data.dumps()
+        except Exception as error:  # collect.py shows it: there is no other way out of here
+            dump = repr(error).encode()
+        os.ftruncate(self.file, 0)
+        os.pwrite(self.file, dump, 0)
+
+    def leave(self, status: int) -> None:
+        """In place of `os._exit`; not coverage's, which saves to a path."""
+        self.save()
+        posix._exit(status)
+
+
+def begin() -> Child | None:
+    """Measure this new process apart from its parent; None when nothing is measured."""
     measuring = Coverage.current()
     if measuring is None or measuring._collector is None:
         return None
-    collector, data = measuring._collector, CoverageData(no_disk=True)
-    directory = os.path.dirname(os.path.abspath(measuring.get_data().data_filename()))
-    name = f"{directory}/child-{os.urandom(8).hex()}.dump"
-    low = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    file = fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, HIGH_FD)
-    os.close(low)
-    collector.covdata = data
-
-    def save() -> None:
-        try:
-            collector.flush_data()
-            dump = data.dumps()
-        except Exception as error:  # shown by collect.py: there is no other way out of here
-            dump = repr(error).encode()
-        with suppress(OSError):  # a seccomp profile under test may forbid it
-            os.ftruncate(file, 0)
-            os.pwrite(file, dump, 0)
-
-    def leave(status: int) -> None:
-        save()
-        posix._exit(status)  # not coverage's, which saves to the path of its file
-
-    os.__dict__["_exit"] = leave
-    return save
+    # Not measuring.get_data(): that writes to the parent's file.
+    directory = os.path.dirname(os.path.abspath(measuring.config.data_file))
+    child = Child(measuring._collector, f"{directory}/child-{os.urandom(8).hex()}.dump")
+    os.__dict__["_exit"] = child.leave
+    return child
 
 
 class Finder(importlib.abc.MetaPathFinder):
@@ -101,5 +110,7 @@ if __name__ == "__main__":
         )
 elif os.environ.get("COVERAGE_RUN"):
     import sqlite3.dump  # used by `dumps`; the child cannot import it any more  # noqa: F401
+
+    from coverage import Coverage, CoverageData
 
     sys.meta_path.insert(0, Finder())
