@@ -51,7 +51,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[traces.Host]:
         yield host
         new = {pid: spaces - known for pid, spaces in host.namespaces().items() if pid not in before}
         held = [f"{traces.describe(pid)} in {sorted(spaces)}" for pid, spaces in new.items() if spaces]
-        left = [*held, *sorted(host.containers() - cgroups)]
+        left = [*held, *host.without_others(sorted(host.containers() - cgroups))]
         assert not left, f"left behind by some test: {left}"
 
 
