@@ -15,14 +15,14 @@ from gocker.audit import AuditLog
 from gocker.errors import AuditError, GockerError, KernelError, SignalError
 from gocker.hierarchy import read_host
 from gocker.kernel.cgroupfs import PATIENCE, DirReader, kill_all
-from gocker.kernel.process import has_ended, pidfd_send_signal
+from gocker.kernel.process import disposes, has_ended, pidfd_send_signal
 from gocker.launcher import Launcher
 from gocker.model import ContainerSpec
 from gocker.planner import Planned, build_plan
 from gocker.record import Record
 from gocker.registry import Registry
 from gocker.seccomp import seccomp_step
-from gocker.signals import Arrival, Signals
+from gocker.signals import ENDING, Arrival, Signals
 from gocker.state import Claim, State
 from gocker.stdio import Attached, Streams, attend, deliver, drain
 
@@ -101,6 +101,7 @@ class _Run:
         self.digest = planned.plan.digest
         self.launcher = Launcher(planned.plan, spec)
         self.timed_out = False
+        self.ended_by = 0  # the signal whose default action ended a PID 1
         self.status: int | None = None
         self.rusage: struct_rusage | None = None
 
@@ -194,12 +195,23 @@ class _Run:
     def _forward(self, arrival: Arrival) -> None:
         from gocker.receipt import signal_name
 
+        number, ctx = arrival.number, self.launcher.ctx
         try:
-            pidfd_send_signal(self.launcher.ctx.pidfd, arrival.number)
-        except ProcessLookupError:
+            lost = number in ENDING and self._is_first() and not disposes(ctx.pid, number)
+            pidfd_send_signal(ctx.pidfd, signal.SIGKILL if lost else number)
+        except (ProcessLookupError, FileNotFoundError):
             return  # it ended meanwhile: attend sees that next
+        if lost:
+            self.ended_by = number
         sender = {"sender_pid": arrival.pid, "sender_uid": arrival.uid}
-        self.launcher.note("container.signal", signal=signal_name(arrival.number), **sender)
+        self.launcher.note("container.signal", signal=signal_name(number), by_default=lost, **sender)
+
+    def _is_first(self) -> bool:
+        """Whether the program is PID 1 inside: the kernel drops signals that it does not care about.
+
+        gocker then does what the default action would: ^C ends a `sleep`, in a container or not.
+        """
+        return self.spec.namespace("pid").mode == "private" and not self.spec.init
 
     def _kill(self) -> list[GockerError]:
         """End every process of the container and take the first one's status; return what stood in the way."""
@@ -228,6 +240,8 @@ class _Run:
             failures.append(error)
         if self.launcher.program_status is not None:
             self.status = self.launcher.program_status
+        if self.ended_by and self.status == signal.SIGKILL:
+            self.status = self.ended_by  # a wait status, as if the kernel had done it
         return failures
 
     def _out_of_memory(self) -> str:

@@ -76,3 +76,15 @@ def same_description(one: int, other: int) -> bool:
         return call("kcmp", pid, pid, _KCMP_FILE, one, other) == 0
     except OSError:
         return False  # not in this kernel, or a filter's no
+
+
+def disposes(pid: int, number: int) -> bool:
+    """Whether `pid` catches, ignores or blocks signal `number`; if not, its default action is what follows.
+
+    Of a first process, whose default actions the kernel leaves out (pid_namespaces(7)), it would not even
+    be noticed. Source: proc_pid_status(5). Raise OSError.
+    """
+    with open(f"/proc/{pid}/status", "rb") as file:
+        lines = file.read().split(b"\n")
+    sets = [int(line[7:], 16) for line in lines if line.startswith((b"SigBlk:", b"SigIgn:", b"SigCgt:"))]
+    return any(mask >> (number - 1) & 1 for mask in sets)
