@@ -25,7 +25,6 @@ from gocker.kernel.process import has_ended, pidfd_send_signal
 from gocker.kernel.progress import Progress
 from gocker.model import ContainerSpec
 from gocker.plan import Context, Plan, Step
-from gocker.receipt import signal_name
 from gocker.steps.launch import CONSOLE
 
 _PACKET = 64 << 10
@@ -140,6 +139,8 @@ class Launcher:
             return "does not end"
         if ended.si_code == os.CLD_EXITED:
             return f"ended with exit status {ended.si_status}"
+        from gocker.receipt import signal_name
+
         return f"was ended by {signal_name(ended.si_status)}"
 
     def _record(self, packet: bytes) -> bool:

@@ -366,8 +366,7 @@ def _appear(containers: int, container: str, plan: bytes) -> int:
         try:
             lock = os.open("lock", _NEW_FILE, 0o600, dir_fd=directory)
             fcntl.flock(lock, fcntl.LOCK_EX)
-            with contextlib.suppress(OSError):  # NFS makes flocks of record locks: not both at a time
-                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # EAGAIN on NFS, which has only one kind
             _write_file(directory, "plan.json", plan)
         finally:
             os.close(directory)

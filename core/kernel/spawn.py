@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import struct
 from collections.abc import Callable
 from fcntl import ioctl
@@ -24,7 +25,7 @@ from typing import NoReturn
 from gocker.errors import EXIT_GOCKER_FAILED
 from gocker.kernel import process
 from gocker.kernel.sigmask import ALL, BLOCK, SETMASK, change_mask
-from gocker.kernel.syscalls import setns, unshare
+from gocker.kernel.syscalls import prctl, setns, unshare
 
 Join = tuple[str, int]  # (path of the namespace, CLONE_NEW* flag)
 Offset = tuple[str, int, int]  # (clock, seconds, nanoseconds)
@@ -81,9 +82,10 @@ def _spawn_joined(
         namespaces = tuple((fd, flag) for fd, (_, flag) in zip(opened, joins, strict=True))
         read, write = os.pipe2(os.O_CLOEXEC)
         opened += [read, write]
+        launcher = os.getpid()
         helper, helper_fd = process.clone(0)
         if helper == 0:
-            _go_on(lambda: _join_and_clone(enter, flags, namespaces, offsets, cgroup_fd, write))
+            _go_on(lambda: _join_and_clone(enter, flags, namespaces, offsets, cgroup_fd, write, launcher))
         os.close(helper_fd)
         os.close(opened.pop())
         reply = os.read(read, _REPLY.size)
@@ -115,8 +117,12 @@ def _join_and_clone(
     offsets: tuple[Offset, ...],
     cgroup_fd: int,
     reply: int,
+    launcher: int,
 ) -> NoReturn:
     """The helper; all its fds are close-on-exec, so the first process may keep them until then."""
+    prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != launcher:  # it ended before that was in force
+        os._exit(EXIT_GOCKER_FAILED)
     try:
         for fd, flag in namespaces:
             setns(fd, flag)

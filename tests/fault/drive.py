@@ -1,0 +1,401 @@
+"""A warm gocker that breaks on command: reads jobs as JSON lines, answers each with what came of it.
+
+For every job it forks, arms the faults in the fork and calls the command's own main() there. A fork
+takes 2 ms where a cold start takes 60, so that hundreds of steps can be swept. gocker itself has no hooks
+for this: a step of the plan gets another `execute` on the instance, other places another function.
+
+This process is a subreaper: whatever outlives a killed gocker becomes its child and can be seen.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from fcntl import F_DUPFD, fcntl
+from typing import Any, NoReturn
+
+import gocker.cli.audit
+import gocker.cli.plugins
+import gocker.cli.run
+import gocker.recovery
+from gocker import audit, engine, images, launcher, plan, registry, state
+from gocker.auditevent import Chain, make_logger
+from gocker.auditlog import verify
+from gocker.cli import main as command
+from gocker.errors import ExecError, GockerError
+from gocker.kernel import process, spawn, syscalls
+from gocker.plan import Step
+from gocker.planner import Planned
+
+Job = dict[str, Any]
+Fault = dict[str, Any]
+
+PATIENCE = 5.0  # seconds for what is dying to be gone
+_PR_SET_CHILD_SUBREAPER = 36
+_HIGH = 100  # where a fork keeps its fds to the driver: init uses the low ones
+_WARM = (audit, gocker.cli.audit, gocker.cli.plugins, gocker.cli.run, gocker.recovery, images, plan, registry)
+
+
+class Wires:
+    """What joins a fork to the driver: it says `trap` and waits for its end."""
+
+    def __init__(self, scratch: str) -> None:
+        self.said, self.trap = os.pipe()
+        self.hold, self.never = os.pipe()
+        self.scratch = scratch
+
+    def into_fork(self) -> None:
+        self.trap = fcntl(self.trap, F_DUPFD, _HIGH)
+        self.hold = fcntl(self.hold, F_DUPFD, _HIGH)
+
+    def close(self) -> None:
+        for fd in (self.said, self.trap, self.hold, self.never):
+            os.close(fd)
+
+
+# --- in the fork --------------------------------------------------------------------------------------
+
+
+class Faults:
+    """The faults of one job, armed in a gocker that is about to run."""
+
+    def __init__(self, faults: list[Fault], wires: Wires) -> None:
+        self.faults = faults
+        self.wires = wires
+        self.own_pid = os.getpid()
+
+    def act(self, fault: Fault) -> None:
+        """What a fault does once its time has come."""
+        kind = fault["act"]
+        if kind == "fail":
+            raise OSError(errno.EDOM, os.strerror(errno.EDOM))
+        if kind == "fail-on-purpose":
+            raise GockerError("break", "it", "as the test wants it", remedy="none")
+        if kind == "fail-exec":
+            raise ExecError("exec", "it", "EACCES: as the test wants it", errno=errno.EACCES)
+        if kind == "bug":
+            raise ZeroDivisionError("a bug")
+        if kind == "kill" and os.getpid() == self.own_pid:
+            os.kill(self.own_pid, signal.SIGKILL)
+        if kind == "kill-helper" and os.getpid() != self.own_pid:
+            os.kill(os.getpid(), signal.SIGKILL)
+        # In a process inside: nobody there can kill the launcher, and pid 1 not even itself.
+        os.write(self.wires.trap, b"x")
+        if kind != "kill-and-go-on":
+            os.read(self.wires.hold, 1)
+
+    def around(self, function: Callable[..., Any], fault: Fault, index: int = 0) -> Callable[..., Any]:
+        """`function`, with the fault before or after its index-th call; 0 is each."""
+        calls = 0
+
+        def broken(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            due = index in {0, calls}
+            if due and fault["when"] == "before":
+                self.act(fault)
+            result = function(*args, **kwargs)
+            # Of a clone only the parent is meant: nobody can kill the child, which is not armed yet.
+            if due and fault["when"] == "after" and not (fault["point"] == "clone" and result[0] == 0):
+                self.act(fault)
+            return result
+
+        return broken
+
+    def arm(self) -> None:
+        """What is not a step of the plan."""
+        places: dict[str, tuple[Any, str]] = {
+            "create": (state.State, "create"),
+            "await": (launcher.Launcher, "await_program"),
+            "attend": (engine, "attend"),
+            "end": (engine._Run, "_kill"),
+            "release": (state.Claim, "release"),
+            "audit": (audit.AuditLog, "write"),
+            "owe": (state.Claim, "owe"),
+            "setns": (spawn, "setns"),
+            "unshare": (spawn, "unshare"),
+            "clone": (process, "clone"),
+        }
+        for fault in self.faults:
+            if fault["point"] in places:
+                place, name = places[fault["point"]]
+                setattr(place, name, self.around(getattr(place, name), fault, fault.get("index", 0)))
+            elif fault["point"] == "call":  # of the launcher, from its claim on
+                self._arm_calls(engine, "run", fault["index"])
+            elif fault["point"] == "recovery-call":
+                self._arm_calls(command, "_recover", fault["index"])
+        original = engine.plan
+
+        def plan(*args: Any, **kwargs: Any) -> Planned:
+            planned = original(*args, **kwargs)
+            self._arm_steps(planned)
+            self._tell(planned)
+            return planned
+
+        engine.plan = plan
+
+    def _arm_steps(self, planned: Planned) -> None:
+        whole = planned.plan
+        started = [*whole.host, *whole.parent, *whole.init]
+        steps: dict[str, list[Step]] = {"step": started, "undo": started, "remove": list(whole.remove)}
+        for fault in self.faults:
+            if fault["point"] in steps:
+                step = steps[fault["point"]][fault["index"] - 1]
+                verb = "undo" if fault["point"] == "undo" else "execute"
+                step.__dict__[verb] = self.around(getattr(step, verb), fault)
+
+    def _arm_calls(self, place: Any, name: str, index: int) -> None:
+        """SIGKILL before the index-th call into the kernel that this process makes in a function."""
+        calls = 0
+        system_call = syscalls.call.__code__
+
+        def count(frame: Any, event: str, function: Any) -> None:
+            nonlocal calls
+            entered = event == "call" and frame.f_code is system_call
+            if not entered:
+                module = getattr(function, "__module__", "") if event == "c_call" else ""
+                entered = module in {"posix", "_posix", "fcntl", "_socket", "_signal", "signal"} or (
+                    event == "c_call" and type(getattr(function, "__self__", None)).__name__ == "socket"
+                )
+            if entered and os.getpid() == self.own_pid:
+                calls += 1
+                if calls == index:
+                    os.kill(self.own_pid, signal.SIGKILL)
+
+        original = getattr(place, name)
+
+        def watched(*args: Any) -> Any:
+            sys.setprofile(count)
+            try:
+                return original(*args)
+            finally:
+                sys.setprofile(None)
+                with open(f"{self.wires.scratch}/calls", "w", encoding="ascii") as file:
+                    file.write(str(calls))
+
+        setattr(place, name, watched)
+
+    def _tell(self, planned: Planned) -> None:
+        whole = planned.plan
+        facts = {
+            "id": whole.container,
+            "total": whole.total,
+            "ops": {phase: [step.op for step in steps] for phase, steps in whole.phases()},
+            "undoable": [number for number, _, step in whole.numbered() if step.undoable],
+        }
+        with open(f"{self.wires.scratch}/plan", "w", encoding="utf-8") as file:
+            json.dump(facts, file)
+
+
+def be_gocker(argv: list[str], faults: list[Fault], wires: Wires, output: str) -> NoReturn:
+    """The fork: the command, with its output in files."""
+    status = 99
+    try:
+        wires.into_fork()
+        null = os.open("/dev/null", os.O_RDONLY)
+        os.dup2(null, 0)
+        for target, name in ((1, "out"), (2, "err")):
+            os.dup2(os.open(f"{output}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), target)
+        os.environ.update(
+            GOCKER_STATE=f"{wires.scratch}/state", GOCKER_AUDIT_LOG=f"{wires.scratch}/log/audit.jsonl"
+        )
+        sys.argv = ["gocker", *argv]
+        Faults(faults, wires).arm()
+        command.main()
+    except SystemExit as leave:
+        status = leave.code if isinstance(leave.code, int) else 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+# --- the driver ---------------------------------------------------------------------------------------
+
+
+def run_job(job: Job, scratch: str) -> dict[str, Any]:
+    """One gocker, broken as the job says, the next one, and what is left."""
+    os.makedirs(f"{scratch}/log")
+    wires = Wires(scratch)
+    try:
+        for name, text in job.get("before", {}).items():
+            with open(f"{scratch}/{name}", "w", encoding="utf-8") as file:
+                file.write(text)
+        argv = [
+            text.replace("{scratch}", scratch).replace("{parent}", parent_of(scratch)) for text in job["args"]
+        ]
+        status = broken_run(argv, job, wires)
+        facts = {"id": "no container was planned", **json.loads(read(f"{scratch}/plan") or "{}")}
+        survivors = outliving() if job.get("settle") else []
+        began = time.monotonic()
+        following = []
+        for number, (argv, faults) in enumerate(job.get("next", ())):
+            code = in_fork(argv, faults, wires, f"{scratch}/next{number}")
+            following.append({"status": code, "err": read(f"{scratch}/next{number}.err")})
+        return {
+            **facts,
+            "status": status,
+            "out": read(f"{scratch}/run.out"),
+            "err": read(f"{scratch}/run.err"),
+            "survivors": survivors,
+            "next": following,
+            "next_seconds": time.monotonic() - began,
+            "left": left_behind(facts["id"], scratch),
+            "events": events(scratch),
+            "chain": chain(scratch),
+            "calls": int(read(f"{scratch}/calls") or 0),
+        }
+    finally:
+        wires.close()
+        end_survivors()
+
+
+def broken_run(argv: list[str], job: Job, wires: Wires) -> int:
+    pid = os.fork()
+    if pid == 0:
+        be_gocker(argv, job.get("faults", []), wires, f"{wires.scratch}/run")
+    pidfd = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.register(wires.said, select.POLLIN)
+    deadline = time.monotonic() + job.get("timeout", 20)
+    kill_at = time.monotonic() + job["kill_after"] if "kill_after" in job else deadline
+    try:
+        while True:
+            ready = {fd for fd, _ in poll.poll(max(0, (kill_at - time.monotonic()) * 1000))}
+            if wires.said in ready:
+                os.read(wires.said, 1)
+                child = any(fault["act"] == "kill-child" for fault in job["faults"])
+                for victim in children_of(pid) if child else [pid]:
+                    os.kill(victim, signal.SIGKILL)
+            elif pidfd in ready:
+                return wait_for(pid)
+            else:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                status = wait_for(pid)
+                return status if "kill_after" in job else 1000  # hung
+    finally:
+        os.close(pidfd)
+
+
+def in_fork(argv: list[str], faults: list[Fault], wires: Wires, output: str) -> int:
+    pid = os.fork()
+    if pid == 0:
+        be_gocker(argv, faults, wires, output)
+    return wait_for(pid)
+
+
+def wait_for(pid: int) -> int:
+    """The exit status of `pid`, as a shell has it; orphans that came to this subreaper are reaped on the way."""
+    while True:
+        ended, status = os.waitpid(-1, 0)
+        if ended == pid:
+            code = os.waitstatus_to_exitcode(status)
+            return 128 - code if code < 0 else code
+
+
+def children_of(pid: int) -> list[int]:
+    return list(map(int, read(f"/proc/{pid}/task/{pid}/children").split()))
+
+
+def outliving(patience: float = PATIENCE) -> list[str]:
+    """The processes that are left once those which die by themselves have had the time to."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return []
+        if time.monotonic() > deadline:
+            return [f"process {pid} {read(f'/proc/{pid}/comm').strip()}" for pid in children_of(os.getpid())]
+        time.sleep(0.001)
+
+
+def end_survivors() -> None:
+    """So that one broken job does not break the next."""
+    while children := children_of(os.getpid()):
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+        outliving(0.1)
+
+
+def left_behind(container: str, scratch: str) -> list[str]:
+    """Everything of the container that is still there."""
+    left = outliving()
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        lines = file.read().splitlines()
+    left += [f"mount {line.split()[4]}" for line in lines if scratch in line or container in line]
+    for line in lines:
+        mountpoint, kind = line.split()[4], line.partition(" - ")[2].split()[0]
+        if kind in {"cgroup", "cgroup2"}:
+            for path in (f"{mountpoint}/gocker/{container}", f"{mountpoint}/{parent_of(scratch)}"):
+                left += [f"cgroup {path}"] if os.path.exists(path) else []
+    path = f"{os.environ['GOCKER_ROOT']}/containers/{container}"
+    left += [f"files {path}"] if os.path.lexists(path) else []
+    for directory in ("containers", "names"):
+        if os.path.isdir(f"{scratch}/state/{directory}"):
+            left += [f"state {directory}/{name}" for name in os.listdir(f"{scratch}/state/{directory}")]
+    return left
+
+
+def parent_of(scratch: str) -> str:
+    """A cgroup of this job's own, for --cgroup-parent."""
+    driver, number = scratch.split("/")[-2:]
+    return f"faulty-{driver}-{number}"
+
+
+def events(scratch: str) -> list[dict[str, Any]]:
+    lines = read(f"{scratch}/log/audit.jsonl").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def chain(scratch: str) -> str:
+    """ "" when the audit log is whole."""
+    try:
+        verify([f"{scratch}/log/audit.jsonl"], live=True)
+    except GockerError as error:
+        return str(error)
+    return ""
+
+
+def read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def warm_up() -> None:
+    make_logger(Chain(), {})
+    registry.Registry()
+
+
+def main() -> None:
+    base = sys.argv[1]
+    os.environ["GOCKER_ROOT"] = f"{base}/data"
+    syscalls.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    warm_up()
+    for number, line in enumerate(sys.stdin):
+        scratch = f"{base}/{number}"
+        try:
+            answer = run_job(json.loads(line), scratch)
+        except Exception:
+            answer = {"broken": traceback.format_exc() + read(f"{scratch}/run.err")}
+        shutil.rmtree(scratch, ignore_errors=True)
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
