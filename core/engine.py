@@ -47,13 +47,14 @@ def plan(spec: ContainerSpec, registry: Registry, *, cache: bool = True) -> Plan
     return build_plan(spec, registry, read_host(), os.path.join(root, "containers", spec.id), seccomp)
 
 
-def run(spec: ContainerSpec, planned: Planned, audit: AuditLog) -> Outcome:
+def run(spec: ContainerSpec, planned: Planned, audit: AuditLog, *, end_stdout: bool = False) -> Outcome:
     """Run a plan with gocker's own standard streams and signals; return when nothing of it is left.
 
-    Raise GockerError when not even the record of the start can be made.
+    `end_stdout` says that nobody else needs stdout: its reader sees the end of it when the program
+    closes its own. Raise GockerError when not even the record of the start can be made.
     """
     audit.prepare()
-    streams = _attach(spec)
+    streams = _attach(spec, end_stdout=end_stdout)
     try:
         signals = Signals()
         try:
@@ -65,9 +66,10 @@ def run(spec: ContainerSpec, planned: Planned, audit: AuditLog) -> Outcome:
         streams.close()
 
 
-def _attach(spec: ContainerSpec) -> Attached:
+def _attach(spec: ContainerSpec, *, end_stdout: bool) -> Attached:
     if not spec.terminal:
-        return Streams(interactive=spec.interactive, owner=_root_outside(spec))
+        owner = _root_outside(spec)
+        return Streams(interactive=spec.interactive, owner=owner, end_stdout=end_stdout)
     from gocker.console import Terminal  # termios and tty cost 0.3 ms
 
     return Terminal(interactive=spec.interactive)

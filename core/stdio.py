@@ -56,8 +56,7 @@ class Streams:
     """stdout and stderr in pipes of their own, stdin in one with `-i`, else /dev/null.
 
     One pipe for both outputs where gocker's are one and the same (a terminal, `2>&1`): what the program
-    writes stays in its order. When the program closes its stdout, gocker's ends too, as if there
-    were no gocker between; stderr stays open for gocker's own messages.
+    writes stays in its order.
     """
 
     window = b""
@@ -68,10 +67,12 @@ class Streams:
         interactive: bool,
         owner: tuple[int, int] | None = None,
         targets: tuple[int, int, int] = (0, 1, 2),
+        end_stdout: bool = False,
     ) -> None:
         """`owner` is the (uid, gid) on the host of the container's root, where that is not ours.
 
-        `targets` are gocker's stdin, stdout and stderr.
+        `targets` are gocker's stdin, stdout and stderr. With `end_stdout` ours ends when the program
+        closes its own, as if there were no gocker between.
         """
         self._pumps: list[Pump] = []
         self._inside: list[int] = []
@@ -85,7 +86,8 @@ class Streams:
             self._inside.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
         read, write = self._pipe()
         self._inside.append(write)
-        self._pumps.append(Pump("stdout", read, stdout, at_end=lambda: _end_output(stdout)))
+        at_end = (lambda: _end_output(stdout)) if end_stdout else None
+        self._pumps.append(Pump("stdout", read, stdout, at_end=at_end))
         if _is_same(stdout, stderr):
             self._inside.append(os.dup(write))
         else:

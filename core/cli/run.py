@@ -48,7 +48,8 @@ def run(options: dict[str, Any], report_file: str | None) -> int:
     spec = build_spec(options, resolve_image)
     planned = engine.plan(spec, Registry())
     with _outputs(options["cidfile"], spec.id, report_file) as report_to:
-        outcome = engine.run(spec, planned, AuditLog(paths.audit_log(), current_actor(sys.argv)))
+        log = AuditLog(paths.audit_log(), current_actor(sys.argv))
+        outcome = engine.run(spec, planned, log, end_stdout=True)
     from gocker.receipt import verdict_exit_code  # after the start, by when the engine has loaded it
 
     for warning in outcome.warnings:
