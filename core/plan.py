@@ -170,5 +170,5 @@ def plan_from_json(data: Any) -> Plan:
             parent=tuple(step_from_json(step) for step in phases[PARENT] if step["op"] in Step.known),
             remove=tuple(step_from_json(step) for step in phases[REMOVE]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StateError("read plan", "", f"not a plan: {error!r}") from error
