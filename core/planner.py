@@ -81,6 +81,8 @@ def _clone(spec: ContainerSpec, handlers: Handlers, born: str) -> Clone:
     for handler in new:
         flags |= handler.flag
     joins = [(handler.name, request.path, handler.flag) for handler, request in handlers if request.path]
+    # The user namespace last: in it gocker may no longer join those that the first one owns.
+    joins.sort(key=lambda join: join[0] == "user")
     return Clone(
         kinds=tuple(handler.name for handler in new),
         flags=flags,
@@ -122,7 +124,7 @@ def _plan_init(
     """Everything inside, in the order of SECURITY R9; `phases` already has the joins of v1 cgroups."""
     steps = phases[INIT]
     modes = {handler.name: request.mode for handler, request in handlers}
-    if modes.get("user") == "private":
+    if modes.get("user", "host") != "host":
         steps.append(BecomeRoot())
     steps += identity.first_steps(spec)
     if modes.get("cgroup") == "private":
