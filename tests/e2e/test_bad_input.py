@@ -45,6 +45,7 @@ LIMITS: dict[str, tuple[str, ...]] = {
 }
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda text: text[:24])
 def test_a_limit_that_cannot_be(gocker: Gocker, limit: str) -> None:
     refused(gocker("run", "--limit", limit, "base", "true"), *LIMITS[limit])
@@ -80,7 +81,18 @@ def test_the_same_limit_twice_is_no_contradiction(gocker: Gocker) -> None:
 
 
 class TestImages:
-    @pytest.mark.parametrize("name", ["nosuch", "../../etc", "", "base:latest", "/etc", "BASE", "a" * 300])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            pytest.param("nosuch", marks=pytest.mark.guest),
+            "../../etc",
+            "",
+            "base:latest",
+            "/etc",
+            "BASE",
+            "a" * 300,
+        ],
+    )
     def test_an_image_that_is_not_there(self, gocker: Gocker, name: str) -> None:
         refused(
             gocker("run", name, "true"),
@@ -109,6 +121,7 @@ class TestImages:
             gocker("run", "--rootfs", path, "true"), f"use rootfs {path}", reason, "(give the directory of"
         )
 
+    @pytest.mark.guest
     def test_a_rootfs_that_cannot_be_read(self, gocker: Gocker, tmp_path: os.PathLike[str]) -> None:
         # Root reads everything, unless it lacks CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH.
         locked = f"{tmp_path}/locked"
@@ -407,6 +420,7 @@ def inside(disk: str, variable: str) -> str:
     return f"{disk}/audit.jsonl" if variable == "GOCKER_AUDIT_LOG" else f"{disk}/place"
 
 
+@pytest.mark.guest
 def test_a_full_disk(gocker: Gocker, disk: str, place: str) -> None:
     assert os.system(f"head -c 1m /dev/zero > {disk}/fill 2>/dev/null") != 0
     ran = gocker("run", "base", "true", env={place: inside(disk, place)})
@@ -424,6 +438,7 @@ def test_a_disk_that_fills_up_while_the_program_runs_ends_no_one_elses_work(
     assert "No space left" in ran.err
 
 
+@pytest.mark.guest
 def test_a_read_only_directory(gocker: Gocker, disk: str, place: str) -> None:
     assert os.system(f"mount -o remount,ro {disk}") == 0
     ran = gocker("run", "base", "true", env={place: inside(disk, place)})
@@ -484,6 +499,7 @@ PRIVILEGES = {
 }  # fmt: skip
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("who", PRIVILEGES)
 def test_no_privileges(gocker: Gocker, tmp_path: os.PathLike[str], who: str) -> None:
     env = {}

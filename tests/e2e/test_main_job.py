@@ -157,6 +157,7 @@ class TestExitStatus:
         verdict = ran.report["verdict"]
         assert (ran.code, verdict["kind"], verdict["signal"]) == (137, "signal", "SIGKILL"), ran
 
+    @pytest.mark.guest
     @pytest.mark.parametrize(
         ("program", "code", "reason"),
         [
@@ -252,6 +253,7 @@ class TestReport:
 class TestRecord:
     """The audit log of a run."""
 
+    @pytest.mark.guest
     def test_has_every_event_in_its_order(self, gocker: Gocker) -> None:
         ran = gocker.run("--limit", "memory=100m", "-l", "team=a=b", "-e", "SECRET=hush", "base", "true")
         log = events(gocker, ran.report["container"])
