@@ -20,7 +20,13 @@ def command() -> None:
 
     The log is $GOCKER_AUDIT_LOG, else /var/log/gocker/audit.jsonl for root, else gocker/audit.jsonl below
     $XDG_STATE_HOME: one JSON object a line, each naming the SHA-256 of the line before it.
-    """
+
+    \b
+    Examples:
+      gocker audit show --container web
+      gocker audit tail -f
+      gocker audit verify
+    """  # noqa: D301 - click's mark is the control character
 
 
 def _selecting(function: Callable[..., None]) -> Callable[..., None]:

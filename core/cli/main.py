@@ -225,7 +225,7 @@ def _bug(error: Exception, frame: FrameType | None) -> GockerError:
 def _misused(error: click.ClickException) -> int:
     """Say in one line, as all errors are, what click has to say in four."""
     context: click.Context | None = getattr(error, "ctx", None)
-    path = context.command_path if context else "gocker"
+    path = context.command_path if context else " ".join(["gocker", *sys.argv[1:2]])
     if context and type(error).__name__ == "NoArgsIsHelpError":  # only of click 8.2 and newer
         click.echo(context.get_help())
         return 0
