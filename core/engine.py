@@ -325,5 +325,6 @@ def _with(first: GockerError | None, second: GockerError) -> GockerError:
     """The first error is shown, the others are attached to it."""
     if first is None or first is second:
         return second
-    first.add_note(str(second))
+    if str(first) != str(second):
+        first.add_note(str(second))
     return first

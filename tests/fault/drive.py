@@ -30,7 +30,7 @@ from gocker import audit, engine, images, launcher, plan, registry, state
 from gocker.auditevent import Chain, make_logger
 from gocker.auditlog import verify
 from gocker.cli import main as command
-from gocker.errors import ExecError, GockerError
+from gocker.errors import AuditError, ExecError, GockerError
 from gocker.kernel import process, spawn, syscalls
 from gocker.plan import Step
 from gocker.planner import Planned
@@ -81,6 +81,10 @@ class Faults:
             raise GockerError("break", "it", "as the test wants it", remedy="none")
         if kind == "fail-exec":
             raise ExecError("exec", "it", "EACCES: as the test wants it", errno=errno.EACCES)
+        if kind == "fail-audit":
+            raise AuditError("write audit log", "it", "ENOSPC: as the test wants it", errno=errno.ENOSPC)
+        if kind == "hog":
+            bytearray(200 << 20)
         if kind == "bug":
             raise ZeroDivisionError("a bug")
         if kind == "kill" and os.getpid() == self.own_pid:
@@ -131,7 +135,7 @@ class Faults:
             elif fault["point"] == "call":  # of the launcher, from its claim on
                 self._arm_calls(engine, "run", fault["index"])
             elif fault["point"] == "recovery-call":
-                self._arm_calls(command, "_recover", fault["index"])
+                self._arm_calls(command, "recover_abandoned", fault["index"])
         original = engine.plan
 
         def plan(*args: Any, **kwargs: Any) -> Planned:
@@ -172,10 +176,10 @@ class Faults:
 
         original = getattr(place, name)
 
-        def watched(*args: Any) -> Any:
+        def watched(*args: Any, **kwargs: Any) -> Any:
             sys.setprofile(count)
             try:
-                return original(*args)
+                return original(*args, **kwargs)
             finally:
                 sys.setprofile(None)
                 with open(f"{self.wires.scratch}/calls", "w", encoding="ascii") as file:
