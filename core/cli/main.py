@@ -11,10 +11,9 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-from gocker.lazy import defer
+from gocker.lazy import defer_for_click
 
-defer("inspect")
-defer("platform", system=lambda: os.uname().sysname)
+defer_for_click()
 
 import click  # noqa: E402 - after what it would load
 
