@@ -74,7 +74,7 @@ def build_spec(options: Options, find_rootfs: Any) -> ContainerSpec:
         hostname=hostname,
         domainname=options["domainname"],
         env=_environment(options, hostname),
-        cwd=_absolute("set working directory", options["workdir"] or "/"),
+        cwd=_directory(options["workdir"]),
         user=options["user"],
         groups=tuple(options["group_add"]),
         namespaces=namespaces,
@@ -395,6 +395,14 @@ def _absolute(operation: str, path: str, text: str = "") -> str:
         reason = f"{path!r} is not an absolute path inside the container"
         raise UsageError(operation, text or path, reason, remedy="begin it with a /")
     return path
+
+
+def _directory(path: str) -> str:
+    """A working directory without `//` and `.`; `..` stays, since a link may come before it."""
+    if not path:
+        return "/"
+    parts = _absolute("set working directory", path).split("/")
+    return "/" + "/".join(part for part in parts if part not in {"", "."})
 
 
 def _cgroup_parent(path: str) -> str:

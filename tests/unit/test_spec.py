@@ -283,6 +283,12 @@ class TestOthers:
         assert (made.oom_score_adj, made.interactive, made.terminal, made.init) == (-5, True, True, True)
         assert (made.stop_signal, made.timeout, made.labels) == ("SIGKILL", 1.5, (("a", "b=c"), ("d", "")))
 
+    @pytest.mark.parametrize(
+        ("text", "path"), [("", "/"), ("/", "/"), ("//a/./b//", "/a/b"), ("/a/../b", "/a/../b"), ("/.", "/")]
+    )
+    def test_the_working_directory_is_plain(self, text: str, path: str) -> None:
+        assert of("-w", text).cwd == path
+
     @pytest.mark.parametrize("text", ["TERM", "term", "SIGTERM", "sigterm", "15"])
     def test_a_signal_has_several_names(self, text: str) -> None:
         assert of("--stop-signal", text).stop_signal == "SIGTERM"
