@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import sys
+from contextlib import closing
 
 from coverage import CoverageData
 
@@ -25,8 +27,21 @@ def main(directory: str) -> int:
             print(f"{name}: {dump[:200]!r}", file=sys.stderr)
         os.unlink(f"{directory}/{name}")
     total.write()
+    for name in os.listdir(directory):
+        if not readable(f"{directory}/{name}"):
+            print(f"{name} was cut short: its process was killed, or could not write that much")
+            os.unlink(f"{directory}/{name}")
     print(f"coverage of {len(names)} first processes of containers, {broken} broken")
     return broken
+
+
+def readable(path: str) -> bool:
+    """Whether `path` is a whole data file."""
+    try:
+        with closing(sqlite3.connect(path)) as database:
+            return bool(database.execute("PRAGMA quick_check").fetchone() == ("ok",))
+    except sqlite3.DatabaseError:
+        return False
 
 
 if __name__ == "__main__":
