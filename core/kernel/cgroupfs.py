@@ -56,6 +56,15 @@ def write_file(directory: str, name: str, text: str) -> None:
         os.close(fd)
 
 
+def await_controllers(directory: str) -> bool:
+    """v2: return True once no change of the controllers below `directory` is under way; False on v1.
+
+    Reading cgroup.subtree_control takes no lock of the kernel's, but a write, even of nothing, waits for
+    the one before it. Source: kernel/cgroup/cgroup.c, cgroup_subtree_control_write().
+    """
+    return _try_write(directory, "cgroup.subtree_control", "\n")
+
+
 class DirReader:
     """`gocker.api.CgroupReader` over one directory."""
 

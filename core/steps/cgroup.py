@@ -165,6 +165,16 @@ class WriteLimit(Step):
             ctx.effective[self.limit] = (self.asked, held)
 
     def _write(self) -> str:
+        try:
+            return self._write_once()
+        except FileNotFoundError:
+            # It may be on its way: when another gocker enables the controllers of the cgroup above, the
+            # kernel says so in cgroup.subtree_control before the files are there.
+            if not cgroupfs.await_controllers(os.path.dirname(self.path)):
+                raise
+            return self._write_once()
+
+    def _write_once(self) -> str:
         flags = os.O_WRONLY if self.verify else os.O_RDWR
         fd = os.open(f"{self.path}/{self.file}", flags | os.O_CLOEXEC)
         try:
@@ -173,7 +183,10 @@ class WriteLimit(Step):
                 return os.pread(fd, 4096, 0).decode("utf-8", "replace").strip()
         finally:
             os.close(fd)
-        return cgroupfs.read_file(self.path, self.verify) or ""
+        answer = cgroupfs.read_file(self.path, self.verify)
+        if answer is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.verify)
+        return answer
 
     def _error(self, reason: str, number: int) -> GockerError:
         target = f"{self.limit}={self.asked}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import multiprocessing
 import os
 import struct
 import subprocess
@@ -14,6 +15,9 @@ from contextlib import contextmanager
 import pytest
 from command import SLOWNESS, Gocker
 from running import Running, running
+
+from gocker.plan import Context
+from gocker.steps.cgroup import EnableControllers, MakeCgroup, WriteLimit
 
 pytestmark = pytest.mark.guest
 
@@ -362,3 +366,34 @@ def test_doctor_says_that_processes_stand_in_the_way_of_any_run(gocker: Gocker) 
         f"EBUSY: processes run in {MOUNT}, and the kernel allows them only in leaves"
     )
     assert memory["remedy"].startswith(f"move them: mkdir {MOUNT}/leaf && ")
+
+
+def test_controllers_that_another_gocker_is_just_enabling_are_waited_for() -> None:
+    """The kernel shows them as enabled before their files are there."""
+    wanted = ("cpuset", "memory", "pids")
+    begin = time.time() + 0.2
+
+    def start(number: int) -> None:
+        time.sleep(max(0, begin - time.time()))
+        for turn in range(60):
+            path = f"{MOUNT}/gocker-race/{number}-{turn}"
+            steps = (
+                MakeCgroup(path=path, base=MOUNT, version="v2"),
+                EnableControllers(path=path, base=MOUNT, controllers=wanted),
+                WriteLimit(path=path, file="cpuset.cpus", value="0", limit="cpuset", asked="0"),
+                WriteLimit(path=path, file="memory.swap.max", value="0", limit="memory.swap", asked="0"),
+                WriteLimit(path=path, file="pids.max", value="9", limit="pids", asked="9"),
+            )
+            ctx = Context(None)
+            try:
+                for step in steps:
+                    step.execute(ctx)
+            finally:
+                steps[0].undo(ctx)
+
+    children = [multiprocessing.get_context("fork").Process(target=start, args=(n,)) for n in range(4)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0] * 4
