@@ -8,7 +8,7 @@ import stat
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 from gocker import __version__, paths, trial
 from gocker.api import CgroupController
@@ -44,7 +44,7 @@ class Check(Record):
     remedy: str = ""
 
 
-def examine() -> Iterator[Check]:
+def examine() -> Generator[Check, None, None]:
     """Try everything, from the most basic on; nothing stays behind, and nothing is put on the record."""
     yield _software()
     yield _privileges()

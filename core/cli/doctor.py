@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from gocker.doctor import Check
 
 _MARKS = {"ok": "ok", "limited": "--", "missing": "NO"}
 
@@ -26,10 +31,9 @@ def command(shape: str) -> int:
       gocker doctor --format json
     """  # noqa: D301
     from gocker.cli.explain import printable
-    from gocker.doctor import MISSING, OK, examine
+    from gocker.doctor import MISSING, OK
 
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # clean up on the way out
-    checks = list(examine())
+    checks = _examine()
     missing = [check for check in checks if check.status == MISSING]
     if shape == "json":
         click.echo(json.dumps([check.asdict() for check in checks], indent=2))
@@ -43,3 +47,20 @@ def command(shape: str) -> int:
     verdict = "gocker run cannot work here" if missing else "gocker run works here"
     click.echo(f"{verdict}: {len(checks)} checks, {len(missing)} missing, {limited} limited")
     return int(bool(missing))
+
+
+def _examine() -> list[Check]:
+    """All checks; what ends us has its turn between two of them, when nothing is there to be taken back."""
+    from gocker.doctor import examine
+
+    ending = {signal.SIGINT, signal.SIGTERM}
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    checks: list[Check] = []
+    with contextlib.closing(examine()) as coming:
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+        for check in coming:
+            checks.append(check)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return checks

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class Option(click.Option):
@@ -188,6 +191,10 @@ class Command(click.Command):
     def get_help_option(self, ctx: click.Context) -> click.Option:
         """Ours."""
         return help_option()
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Options, as long as none of the arguments is there: after that they are the program's."""
+        return [] if ctx.params.get("arguments") else super().shell_complete(ctx, incomplete)
 
 
 CONTEXT = {"allow_interspersed_args": False}
