@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +59,40 @@ def test_what_is_known_is_had_without_loading(module: list[str]) -> None:
     assert module == []
     assert held.value == 5
     assert module == [NAME]
+
+
+def test_a_function_is_taken_out_without_loading_and_loads_when_called(module: list[str]) -> None:
+    defer(NAME, "answer")
+    space: dict[str, Any] = {}
+    exec(f"from {NAME} import answer", space)
+    assert module == []
+    assert (space["answer"](), space["answer"]()) == (42, 42)
+    assert module == [NAME]
+
+
+def test_what_click_is_given_is_as_good_as_the_real_thing() -> None:
+    program = """
+import sys
+from gocker.lazy import defer_for_click
+defer_for_click()
+import click
+stand_ins = [name for name, module in sys.modules.items() if type(module).__name__ == "_Deferred"]
+import datetime, gettext, platform, threading
+system, local, moment, say = platform.system(), threading.local, datetime.datetime, gettext.gettext
+assert click.DateTime().convert("2026-01-31", None, None) == moment(2026, 1, 31)
+for name in stand_ins:
+    sys.modules.pop(name)
+import datetime, gettext, platform, threading
+assert system == platform.system()
+assert local is threading.local
+assert moment is datetime.datetime
+assert say("word") == gettext.gettext("word")
+print(*sorted(stand_ins))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    deferred = {"datetime", "gettext", "inspect", "platform", "threading"}
+    assert set(done.stdout.split()) <= deferred  # fewer where a debugger or coverage has loaded some
 
 
 def test_one_that_is_loaded_already_stays_as_it_is(module: list[str]) -> None:
