@@ -22,7 +22,7 @@ def call(name, *args):
 
 NUMBERS = {  # x86-64, arm64
     "getpid": (39, 172), "keyctl": (250, 219), "add_key": (248, 217), "unshare": (272, 97), "setns": (308, 268),
-    "mount": (165, 40), "ptrace": (101, 117), "bpf": (321, 280), "perf_event_open": (298, 241),
+    "mount": (165, 40), "umount2": (166, 39), "ptrace": (101, 117), "bpf": (321, 280), "perf_event_open": (298, 241),
     "init_module": (175, 105), "kexec_load": (246, 104), "open_by_handle_at": (304, 265), "socket": (41, 198),
     "userfaultfd": (323, 282), "personality": (135, 92), "clone": (56, 220), "clone3": (435, 435), "reboot": (169, 142),
     "pivot_root": (155, 41), "io_uring_setup": (425, 425), "syslog": (103, 116), "swapon": (167, 224),
