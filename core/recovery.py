@@ -149,10 +149,9 @@ class _Record:
 
 
 def _events_of(container: str) -> list[dict[str, Any]]:
-    """The container's events, from the log; one without a log has none. Raise AuditError."""
+    """The container's events, from the log and the one that was last rotated away. Raise AuditError."""
     log = paths.audit_log()
-    if not os.path.exists(log):
-        return []
     needle = container.encode("ascii")  # to look for it costs less than to parse each line
-    lines = (parse_line(line.raw) for line in read(log) if needle in line.raw)
+    logs = [path for path in (f"{log}.1", log) if os.path.exists(path)]
+    lines = (parse_line(line.raw) for path in logs for line in read(path) if needle in line.raw)
     return [data for data in lines if data is not None and data.get("container") == container]

@@ -38,7 +38,8 @@ from gocker.planner import Planned
 Job = dict[str, Any]
 Fault = dict[str, Any]
 
-PATIENCE = 5.0  # seconds for what is dying to be gone
+_SLOWNESS = float(os.environ.get("GOCKER_TEST_SLOWNESS", "1"))  # as in tests/support/command.py
+PATIENCE = 5.0 * _SLOWNESS  # seconds for what is dying to be gone
 _PR_SET_CHILD_SUBREAPER = 36
 _HIGH = 100  # where a fork keeps its fds to the driver: init uses the low ones
 _WARM = (audit, gocker.cli.audit, gocker.cli.plugins, gocker.cli.run, gocker.recovery, images, plan, registry)
@@ -272,7 +273,7 @@ def broken_run(argv: list[str], job: Job, wires: Wires) -> int:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     poll.register(wires.said, select.POLLIN)
-    deadline = time.monotonic() + job.get("timeout", 20)
+    deadline = time.monotonic() + 20 * _SLOWNESS
     kill_at = time.monotonic() + job["kill_after"] if "kill_after" in job else deadline
     try:
         while True:

@@ -201,6 +201,17 @@ def test_without_an_audit_log_all_is_ended_and_the_record_follows_later(own: Own
     assert own.call("audit", "verify") == []
 
 
+def test_events_in_a_log_that_was_rotated_away_are_not_written_again(own: Own) -> None:
+    process, container = own.start("base", *SLEEP)
+    own.kill(process)
+    os.rename(own.log, f"{own.log}.1")
+    assert own.call() == [removed(container)]
+    assert next(line["event"] for line in own.lines(container)) == "container.exit"
+    assert own.events(container)["container.create"] == 0
+    ran = own.gocker("audit", "verify", f"{own.log}.1", own.log, env=own.env)
+    assert (ran.code, ran.err) == (0, "")
+
+
 def test_lines_of_others_in_the_audit_log_do_not_stop_a_recovery(own: Own) -> None:
     process, container = own.start("base", *SLEEP)
     own.kill(process)

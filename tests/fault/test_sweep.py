@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from command import SLOWNESS
 from faults import Drivers
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300 if SLOWNESS == 1 else 900)]
 
 Job = dict[str, Any]
 Result = dict[str, Any]
@@ -145,6 +146,28 @@ def sweep(drivers: Drivers, jobs: dict[str, Job], judge: Callable[[str, Result],
     results = zip(jobs, drivers.run_all(jobs.values()), strict=True)
     wrong = {name: found for name, result in results if (found := judge(name, result))}
     assert not wrong, "\n".join(f"{name}: {found}" for name, found in wrong.items())
+
+
+@pytest.mark.guest
+@pytest.mark.parametrize("act", ["fail", "kill", "kill-child"])
+def test_a_fault_at_any_step_leaves_nothing_on_either_cgroup_version(
+    drivers: Drivers, limits_job: Job, act: str
+) -> None:
+    """The whole in short, for the guest."""
+    plan = plan_of(drivers, limits_job)
+    first = 1 + (len(plan["ops"]["host"]) + len(plan["ops"]["parent"]) if act == "kill-child" else 0)
+    jobs = {
+        f"{number}": with_fault(limits_job, "step", "before", act, number, next=[VERIFY])
+        for number in range(first, plan["total"])
+    }
+    ends = {"fail": "EDOM: Numerical argument out of domain", "kill-child": "was ended by SIGKILL"}
+
+    def judge(number: str, result: Result) -> list[str]:
+        if act == "kill":
+            return complaints_after_kill(result, "setup-failed")
+        return complaints_after_failure(result, int(number), ends[act])
+
+    sweep(drivers, jobs, judge)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
