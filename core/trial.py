@@ -88,9 +88,9 @@ def _outcome(action: Callable[[], str]) -> dict[str, Any]:
         return {"text": action()}
     except GockerError as error:
         return {"error": [error.operation, error.target, error.reason, error.remedy], "errno": error.errno}
-    except OSError as error:
-        return {"errno": error.errno or 0}
     except BaseException as error:  # noqa: BLE001 - the boundary of a process
+        if isinstance(error, OSError) and error.errno:
+            return {"errno": error.errno}
         return {"error": ["try", "", f"{type(error).__name__}: {error}", ""], "errno": 0}
 
 
