@@ -68,12 +68,12 @@ def _tried(name: str, otherwise: str, attempt: Callable[[], str], remedy: str) -
     """`ok` with what `attempt` says, or `otherwise` with the error and the remedy."""
     try:
         return Check(name, OK, attempt())
-    except OSError as error:
-        number = error.errno or 0
-        return Check(name, otherwise, f"{errno_name(number)}: {error.strerror}", _remedy(number, remedy))
     except GockerError as error:
         return Check(name, otherwise, _words(error), error.remedy or _remedy(error.errno, remedy))
     except Exception as error:  # noqa: BLE001 - a stranger's plug-in, or a bug: the other checks have their turn
+        if isinstance(error, OSError) and error.errno:
+            detail = f"{errno_name(error.errno)}: {error.strerror}"
+            return Check(name, otherwise, detail, _remedy(error.errno, remedy))
         return Check(name, otherwise, f"{type(error).__name__}: {error}", remedy)
 
 
