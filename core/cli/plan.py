@@ -28,6 +28,10 @@ def command(shape: str, **options: Any) -> int:
     return print_plan(options, shape)
 
 
+_ONE_LINE = {code: f"\\x{code:02x}" for code in (*range(0x20), 0x7F)}
+"""A path may hold a newline or a terminal's escape."""
+
+
 def print_plan(options: dict[str, Any], shape: str) -> int:
     """Print the plan as numbered lines, one phase after the other, or as JSON."""
     from gocker import engine
@@ -55,5 +59,5 @@ def plan_lines(plan: Plan) -> Iterator[str]:
         if now != phase:
             phase = now
             yield f"# {phase}"
-        yield f"{number:3} {step.describe()}"
+        yield f"{number:3} {step.describe().translate(_ONE_LINE)}"
     yield f"# {plan.digest}"

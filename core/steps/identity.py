@@ -39,10 +39,25 @@ Limits = tuple[tuple[str, int, int], ...]
 
 
 def quote(text: str) -> str:
-    """`text` as a shell would want it."""
+    """`text` as a shell would want it, in one line: as bash's $'...' where it has control characters."""
     if text and _SAFE.issuperset(text):
         return text
-    return "'" + text.replace("'", "'\\''") + "'"
+    if all(char.isprintable() or _is_byte(char) for char in text):
+        return "'" + text.replace("'", "'\\''") + "'"
+    return "$'" + "".join(map(_escaped, text)) + "'"
+
+
+def _is_byte(char: str) -> bool:
+    """One that is no part of a text: surrogateescape keeps it as it is."""
+    return "\udc80" <= char <= "\udcff"
+
+
+def _escaped(char: str) -> str:
+    if char in "\\'":
+        return f"\\{char}"
+    if char.isprintable() or _is_byte(char):
+        return char
+    return "".join(f"\\x{byte:02x}" for byte in char.encode()) if char != "\n" else "\\n"
 
 
 def _words(names: tuple[str, ...]) -> str:

@@ -376,7 +376,7 @@ def test_steps_read_like_the_shell() -> None:
         "prlimit --pid $$ --nofile=10:20 --core=0:unlimited",
         "close on exec every fd from 4 on",
         "seccomp --profile default  # 1 instructions, sha256:abababababab",
-        "exec env -i PATH=... TOKEN=... printf '%s\n' 'it'\\''s' 'caf\udce9'",
+        "exec env -i PATH=... TOKEN=... printf $'%s\\n' 'it'\\''s' 'caf\udce9'",
     ]
 
 
@@ -443,7 +443,17 @@ def test_the_plan_holds_no_value_of_the_environment_and_no_filter_program() -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "quoted"), [("a", "a"), ("", "''"), ("a b", "'a b'"), ("$x", "'$x'"), ("a/b-c.d", "a/b-c.d")]
+    ("text", "quoted"),
+    [
+        ("a", "a"),
+        ("", "''"),
+        ("a b", "'a b'"),
+        ("$x", "'$x'"),
+        ("a/b-c.d", "a/b-c.d"),
+        ("a\nb'\\", r"$'a\nb\'\\'"),
+        ("\x1b[2J\x85", r"$'\x1b[2J\xc2\x85'"),
+        ("\udcff é", "'\udcff é'"),
+    ],
 )
 def test_words_are_quoted_for_a_shell(text: str, quoted: str) -> None:
     assert identity.quote(text) == quoted
