@@ -57,12 +57,9 @@ section root; ls /
 def ran(places: object, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     scratch = tmp_path_factory.mktemp("command")
     os.environ["GOCKER_TEST_SECRET"] = "host"
-    leaked = os.open("/etc/passwd", os.O_RDONLY)
-    os.set_inheritable(leaked, True)
     try:
         return Gocker(str(scratch)).run("--name", "look", "base", "sh", "-c", LOOK)
     finally:
-        os.close(leaked)
         del os.environ["GOCKER_TEST_SECRET"]
 
 
@@ -263,6 +260,12 @@ class TestWhatIsPassedOn:
         assert [number for number, _ in fds] == ["0", "1", "2"]
         assert fds[0][1] == "/dev/null"
         assert all(target.startswith("pipe:") for _, target in fds[1:])
+
+    def test_nor_one_that_gocker_was_given(self, gocker: Gocker) -> None:
+        given = ("sh", "-c", 'exec 3</etc/passwd 4</ 7</proc 9>/dev/null; exec "$@"', "sh")
+        for init in ((), ("--init",)):
+            ran = gocker("run", *init, "base", "sh", "-c", "ls /proc/$$/fd", under=given)
+            assert ran.out.split() == ["0", "1", "2"], ran
 
     def test_no_signal_is_blocked_or_ignored(self, seen: dict[str, str]) -> None:
         assert [int(status(seen, field), 16) for field in ("SigBlk", "SigIgn")] == [0, 0]
