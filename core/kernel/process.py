@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import struct
+import time
 
 from gocker.kernel.syscalls import call
 
@@ -84,7 +85,18 @@ def disposes(pid: int, number: int) -> bool:
     Of a first process, whose default actions the kernel leaves out (pid_namespaces(7)), it would not even
     be noticed. Source: proc_pid_status(5). Raise OSError.
     """
-    with open(f"/proc/{pid}/status", "rb") as file:
-        lines = file.read().split(b"\n")
-    sets = [int(line[7:], 16) for line in lines if line.startswith((b"SigBlk:", b"SigIgn:", b"SigCgt:"))]
-    return any(mask >> (number - 1) & 1 for mask in sets)
+    # Shells block all signals for a moment when they fork: only what stays blocked is waited for.
+    for pause in (0.0, 0.001, 0.002, 0.004, 0.008):
+        time.sleep(pause)
+        with open(f"/proc/{pid}/status", "rb") as file:
+            lines = file.read().split(b"\n")
+        sets = {
+            line[:6]: int(line[7:], 16)
+            for line in lines
+            if line.startswith((b"SigBlk", b"SigIgn", b"SigCgt"))
+        }
+        if (sets[b"SigIgn"] | sets[b"SigCgt"]) >> (number - 1) & 1:
+            return True
+        if not sets[b"SigBlk"] >> (number - 1) & 1:
+            return False
+    return True

@@ -6,12 +6,12 @@ import fcntl
 import os
 import pty
 import select
-import signal
 import struct
 import subprocess
 import termios
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from command import SLOWNESS
 
@@ -49,7 +49,7 @@ class Session:
         )
         self._slave = slave  # open, so that the settings can be read after the end
 
-    def settings(self) -> list[object]:
+    def settings(self) -> list[Any]:
         """What tcgetattr(3) says of the terminal; the same at both ends."""
         return list(termios.tcgetattr(self._master))
 
@@ -57,6 +57,10 @@ class Session:
         """Whether keys go through as they are: no line editing, no echo, no signals."""
         flags = termios.tcgetattr(self._master)[3]
         return not flags & (termios.ICANON | termios.ECHO | termios.ISIG)
+
+    def restore(self) -> None:
+        """Give it the settings that it had in the beginning."""
+        termios.tcsetattr(self._master, termios.TCSANOW, self.before)
 
     def resize(self, rows: int, columns: int) -> None:
         """Give the window another size; the kernel sends SIGWINCH."""
@@ -103,14 +107,12 @@ class Session:
 
     def close(self) -> None:
         """End what still runs, and give the terminal back."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(5 * SLOWNESS)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
         self.hang_up()
+        try:
+            self.process.wait(5 * SLOWNESS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
 
     def _read(self, patience: float) -> bool:
         if not select.select([self._master], [], [], max(0, patience))[0]:
