@@ -1,0 +1,110 @@
+"""The in-process driver: starts containers one after the other from one Python process.
+
+    inprocess.py launcher|engine ROOTFS     reads counts from stdin, a line each; for each count prints
+                                            the nanoseconds of so many starts, a line each, then `.`
+    inprocess.py filter FILE                writes the seccomp filter that those starts install
+
+`launcher` does what start.c does: plan, start, wait, remove, undo. `engine` adds what `gocker run` does
+beside: the plan on disk, pipes, audit log, receipt.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+from collections.abc import Callable
+
+from gocker import engine, paths
+from gocker.audit import AuditLog, current_actor
+from gocker.hierarchy import read_host
+from gocker.kernel.caps import docker_capabilities
+from gocker.launcher import Launcher
+from gocker.limits import parse_limit
+from gocker.model import ContainerSpec, NamespaceRequest, Rootfs
+from gocker.planner import build_plan
+from gocker.registry import Registry
+from gocker.rootplan import MASKED_PATHS, READONLY_PATHS
+from gocker.seccomp import seccomp_filter, seccomp_step
+from gocker.state import new_id
+
+_KINDS = ("mount", "uts", "ipc", "pid", "network", "cgroup")
+_CAPABILITIES = docker_capabilities((), (), privileged=False)
+
+
+def make_spec(rootfs: str) -> ContainerSpec:
+    """What the command line makes of `run --limit memory=100m --rootfs ROOTFS /bin/true`."""
+    identity = new_id()
+    return ContainerSpec(
+        id=identity,
+        name=identity,
+        argv=("/bin/true",),
+        rootfs=Rootfs(lower=rootfs),
+        image=rootfs,
+        hostname=identity[:12],
+        env=(("PATH", "/bin"),),
+        namespaces=tuple(NamespaceRequest(kind=kind) for kind in _KINDS),
+        limits=(parse_limit("memory=100m"),),
+        capabilities=_CAPABILITIES,
+        masked_paths=MASKED_PATHS,
+        readonly_paths=READONLY_PATHS,
+    )
+
+
+def with_launcher(rootfs: str) -> Callable[[], None]:
+    """The launcher alone."""
+    registry, hierarchies, data = Registry(), read_host(), paths.data_root()
+    seccomp = seccomp_step(make_spec(rootfs), data)
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+
+    def start() -> None:
+        spec = make_spec(rootfs)
+        directory = os.path.join(data, "containers", spec.id)
+        launcher = Launcher(build_plan(spec, registry, hierarchies, directory, seccomp).plan, spec)
+        launcher.start((null, null, null))
+        launcher.await_program()
+        _, status = os.waitpid(launcher.ctx.pid, 0)
+        errors = [*launcher.remove(), *launcher.undo()]
+        if status or errors:
+            raise SystemExit(f"wait status {status:#x}, {errors}")
+
+    return start
+
+
+def with_engine(rootfs: str) -> Callable[[], None]:
+    """All of a run, without the command line."""
+    registry = Registry()
+    audit = AuditLog(paths.audit_log(), current_actor(sys.argv))
+
+    def start() -> None:
+        spec = make_spec(rootfs)
+        outcome = engine.run(spec, engine.plan(spec, registry), audit)
+        if outcome.error or outcome.warnings or outcome.report.verdict.kind != "ok":
+            raise SystemExit(f"{outcome}")
+
+    return start
+
+
+def main() -> None:
+    """Serve counts until the end of input."""
+    mode, target = sys.argv[1:]
+    if mode == "filter":
+        found = seccomp_filter("default", _CAPABILITIES, paths.data_root())
+        with open(target, "wb") as file:
+            file.write(found.program if found else b"")
+        return
+    start = {"launcher": with_launcher, "engine": with_engine}[mode](target)
+    start()
+    gc.collect()
+    for line in sys.stdin:
+        times = []
+        for _ in range(int(line)):
+            begin = time.perf_counter_ns()
+            start()
+            times.append(time.perf_counter_ns() - begin)
+        print(*times, ".", sep="\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
