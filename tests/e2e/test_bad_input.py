@@ -234,9 +234,9 @@ def test_a_sysctl_that_cannot_be(gocker: Gocker, sysctl: str) -> None:
 @pytest.mark.parametrize(
     ("option", "namespace", "sysctl"),
     [
-        ("--network", "host", "net.ipv4.ip_forward=1"),
-        ("--ipc", "host", "kernel.msgmax=1"),
-        ("--uts", "host", "kernel.hostname=x"),
+        ("--network", "host", "net.ipv4.ip_default_ttl=64"),
+        ("--ipc", "host", "kernel.msgmax=8192"),
+        ("--uts", "host", f"kernel.hostname={os.uname().nodename}"),
     ],
 )
 def test_a_sysctl_of_the_hosts_own_namespace(

@@ -111,6 +111,17 @@ print(json.dumps(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
         ran = gocker("run", "--cap-drop", "ALL", "base", "sh", "-c", "sh -c 'grep ^Cap /proc/self/status'")
         assert {line.split()[1] for line in ran.out.splitlines()} == {"0" * 16}, ran
 
+    @pytest.mark.parametrize("user", ["0", "1000"])
+    def test_capabilities_that_gocker_was_started_with_are_not_passed_on(
+        self, gocker: Gocker, user: str
+    ) -> None:
+        # CVE-2022-29162: inheritable ones come back by a file's, ambient ones by any exec of a user's.
+        under = ("setpriv", "--inh-caps", "+chown,+net_admin", "--ambient-caps", "+chown,+net_admin")
+        ran = gocker("run", "-u", user, "base", "grep", "^Cap", "/proc/self/status", under=under)
+        found = {name: int(value, 16) for name, value in (line.split(":") for line in ran.out.splitlines())}
+        assert (found["CapInh"], found["CapAmb"]) == (0, 0), ran
+        assert found["CapPrm"] == found["CapEff"] == (0 if user == "1000" else found["CapBnd"])
+
     def test_a_user_who_is_not_root_gets_none_by_set_user_id(
         self, gocker: Gocker, image_with_suid: Image
     ) -> None:
