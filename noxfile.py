@@ -8,10 +8,17 @@ nox.options.sessions = ["lint", "types", "tests-3.11"]
 nox.options.reuse_existing_virtualenvs = True
 
 
+def install(session: nox.Session, extra: str) -> None:
+    """A wheel of the tree, built as .ci/run builds it; nothing to do when the tree has not changed."""
+    session.install("setuptools>=70")
+    script = '. .ci/lib.sh && python=$GOCKER_VENV/bin/python && install_gocker "$0"'
+    session.run("bash", "-ec", script, extra, env={"GOCKER_VENV": session.virtualenv.location}, external=True)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style, import layers and changelog fragments."""
-    session.install(".[dev]")
+    install(session, "dev")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("lint-imports", "--no-cache")
@@ -21,7 +28,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types of the package and of its tests."""
-    session.install(".[dev]")
+    install(session, "dev")
     session.run("mypy", "--strict", "-p", "gocker")
     session.run("mypy", "--strict", "tests", "contrib")
 
@@ -29,7 +36,7 @@ def types(session: nox.Session) -> None:
 @nox.session(python=["3.11", "3.12", "3.13"])
 def tests(session: nox.Session) -> None:
     """Pytest with the arguments after `--`; without any, all tiers that run on the host."""
-    session.install(".[test]")
+    install(session, "test")
     session.run("pytest", *(session.posargs or ["tests", "--ignore-glob=tests/guest/*_v2.py"]))
 
 

@@ -36,7 +36,7 @@ find_python() {
 
 # make_venv: $venv, empty but for what builds gocker; kept when it works.
 make_venv() {
-	"$venv/bin/python" -c 'import pip, setuptools' 2>/dev/null && return
+	"$venv/bin/python" -c 'import setuptools, pip' 2>/dev/null && return
 	rm -rf "$venv"
 	"$python" -m venv "$venv"
 	"$venv/bin/python" -m pip install -q 'setuptools>=70'
