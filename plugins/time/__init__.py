@@ -21,7 +21,9 @@ class Time(NamespaceHandler):
             if not 0 <= nanoseconds < 10**9:
                 raise UsageError("offset clock", clock, f"{nanoseconds} is not in 0 to 999999999 nanoseconds")
         if ctx.spec.time_offsets and ctx.spec.namespace("time").mode != "private":
-            raise UsageError("offset clock", ctx.spec.name, "needs a new time namespace", remedy="--time private")
+            raise UsageError(
+                "offset clock", ctx.spec.name, "needs a new time namespace", remedy="--time private"
+            )
 
     def apply(self, ctx: NamespaceContext) -> None:
         """Nothing: the offsets are written before the container's first process is born."""

@@ -35,6 +35,7 @@ from gocker.steps.cgroup import (
     RemoveCgroup,
     WriteLimit,
 )
+from gocker.steps.devicefilter import FilterDevices
 from gocker.testing import ANSWERS, FakeCgroup
 
 pytestmark = pytest.mark.guest
@@ -85,6 +86,9 @@ class Direct:
 
     def inherit(self, file: str) -> None:
         InheritFile(path=self.path, base=self.base, file=file).execute(self.ctx)
+
+    def allow_devices(self, rules: tuple[str, ...]) -> None:
+        FilterDevices(path=self.path, version=self.hierarchy.value, rules=rules).execute(self.ctx)
 
     def attach(self) -> None:
         AttachCgroup(path=self.path, controller=self.controller).execute(self.ctx)
