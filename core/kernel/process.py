@@ -9,7 +9,7 @@ import signal
 import struct
 import time
 
-from gocker.kernel.syscalls import call
+from gocker.kernel.syscalls import NUMBERS, call
 
 CLONE_PIDFD = 0x00001000
 CLONE_PARENT = 0x00008000
@@ -26,6 +26,7 @@ CLONE_INTO_CGROUP = 0x200000000
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 _KCMP_FILE = 0
+_LOOKS = 25
 
 _CLONE_ARGS = struct.Struct("=11Q")  # struct clone_args, version 2 of clone(2): 88 bytes
 
@@ -80,23 +81,28 @@ def same_description(one: int, other: int) -> bool:
 
 
 def disposes(pid: int, number: int) -> bool:
-    """Whether `pid` catches, ignores or blocks signal `number`; if not, its default action is what follows.
+    """Whether `pid` catches, ignores or waits for signal `number`; if not, its default action follows.
 
     Of a first process, whose default actions the kernel leaves out (pid_namespaces(7)), it would not even
-    be noticed. Source: proc_pid_status(5). Raise OSError.
+    be noticed. In doubt True. Source: proc_pid_status(5), proc_pid_syscall(5). Raise OSError.
     """
-    # Shells block all signals for a moment when they fork: only what stays blocked is waited for.
-    for pause in (0.0, 0.001, 0.002, 0.004, 0.008):
-        time.sleep(pause)
-        with open(f"/proc/{pid}/status", "rb") as file:
-            lines = file.read().split(b"\n")
-        sets = {
-            line[:6]: int(line[7:], 16)
-            for line in lines
-            if line.startswith((b"SigBlk", b"SigIgn", b"SigCgt"))
-        }
-        if (sets[b"SigIgn"] | sets[b"SigCgt"]) >> (number - 1) & 1:
+    defaults = 0
+    # A look is not enough: shells block all signals for a moment when they fork; what sigtimedwait(2) waits
+    # for is not blocked meanwhile (do_sigtimedwait in the kernel's signal.c), as tini and dumb-init do.
+    for _ in range(_LOOKS):
+        waits = _read(pid, "syscall").startswith(b"%d " % NUMBERS["rt_sigtimedwait"])
+        lines = [line.split(b":\t") for line in _read(pid, "status").split(b"\n") if line.startswith(b"Sig")]
+        blocked, ignored, caught = (int(dict(lines)[name], 16) for name in (b"SigBlk", b"SigIgn", b"SigCgt"))
+        if waits or (ignored | caught) >> (number - 1) & 1:
             return True
-        if not sets[b"SigBlk"] >> (number - 1) & 1:
-            return False
+        if not blocked >> (number - 1) & 1:
+            defaults += 1
+            if defaults == 2:
+                return False
+        time.sleep(0.001)
     return True
+
+
+def _read(pid: int, name: str) -> bytes:
+    with open(f"/proc/{pid}/{name}", "rb") as file:
+        return file.read()

@@ -38,6 +38,7 @@ _X86_64 = {
     "prlimit64": 302,
     "bpf": 321,
     "rt_sigprocmask": 14,
+    "rt_sigtimedwait": 128,
     "signalfd4": 289,
     "kcmp": 312,
 }
@@ -66,6 +67,7 @@ _AARCH64 = {
     "prlimit64": 261,
     "bpf": 280,
     "rt_sigprocmask": 135,
+    "rt_sigtimedwait": 137,
     "signalfd4": 74,
     "kcmp": 272,
 }

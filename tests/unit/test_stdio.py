@@ -310,14 +310,25 @@ def test_what_a_process_does_about_a_signal_is_read_from_the_kernel() -> None:
         disposes(process.pid, signal.SIGTERM)
 
 
-def test_a_program_that_waits_for_a_blocked_signal_gets_it() -> None:
-    code = "import signal; signal.pthread_sigmask(0, [15]); print(flush=True); signal.sigwait([15])"
+@pytest.mark.parametrize("wait", ["signal.sigwait([15])", "signal.pause()", "time.sleep(100)"])
+def test_a_program_that_blocks_a_signal_is_given_it(wait: str) -> None:
+    code = f"import signal, time; signal.pthread_sigmask(0, [15]); print(flush=True); {wait}"
     with subprocess.Popen(["/usr/bin/python3", "-c", code], stdout=subprocess.PIPE) as process:
         assert process.stdout
         process.stdout.readline()
-        assert disposes(process.pid, signal.SIGTERM)
-        process.terminate()
-        assert process.wait(10) == 0
+        try:
+            for _ in range(20):
+                assert disposes(process.pid, signal.SIGTERM)
+        finally:
+            process.kill()
+
+
+def test_a_shell_that_blocks_all_signals_while_it_forks_does_not_wait_for_them() -> None:
+    with subprocess.Popen(["sh", "-c", "while :; do /bin/true; done"]) as process:
+        try:
+            assert sum(disposes(process.pid, signal.SIGTERM) for _ in range(50)) <= 1
+        finally:
+            process.kill()
 
 
 def test_nothing_is_left_to_poll_once_all_is_closed(caller: Caller) -> None:
