@@ -108,30 +108,6 @@ def test_a_plan_leaves_what_a_killed_gocker_left(gocker: Gocker, fresh: dict[str
     assert not os.path.exists(leftover)
 
 
-def test_the_plan_is_that_of_the_run(gocker: Gocker) -> None:
-    args = ("--hostname", "web", "--limit", "memory=100m", "base", "true")
-    planned = gocker("plan", *args).out.splitlines()
-    assert planned[0] == "# host"
-    assert [line for line in planned if line.startswith("#")][:-1] == [
-        "# host",
-        "# parent",
-        "# init",
-        "# remove",
-    ]
-    assert planned[-1].startswith("# sha256:")
-    dry = gocker("run", "--dry-run", *args).out.splitlines()
-    container = planned[1].rpartition("/")[2]
-    other = dry[1].rpartition("/")[2]
-    assert [line.replace(other, container) for line in dry[:-1]] == planned[:-1]
-
-
-def test_the_plan_as_json_has_each_step_and_the_digest(gocker: Gocker) -> None:
-    data = json.loads(gocker("plan", "--format", "json", "base", "true").out)
-    assert set(data) == {"version", "container", "name", "phases", "digest"}
-    assert data["phases"]["init"][-1]["op"] == "exec"
-    assert data["digest"].startswith("sha256:")
-
-
 def test_a_plan_warns_of_limits_that_will_not_bind(gocker: Gocker) -> None:
     ran = gocker("plan", "--limit", "nosuch=1?", "base", "true")
     assert ran.code == 0
