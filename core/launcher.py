@@ -181,8 +181,14 @@ class Launcher:
         channel.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while packet := _receive(channel)[0]:
-                if packet != CONSOLE and not packet.startswith(b"{"):  # init's, in a start that was given up
+                if packet == CONSOLE or packet.startswith(b"{"):  # init's, in a start that was given up
+                    continue
+                try:
                     self._record(packet)
+                except GockerError as error:
+                    # A program with CAP_SYS_PTRACE can take the socket of the --init stub: what it says
+                    # there may be wrong, but must not keep the container from being removed.
+                    self.note("status.refused", "warning", reason=error.reason)
 
     def remove(self) -> list[GockerError]:
         """Run the remove phase, every step of it; return the errors."""

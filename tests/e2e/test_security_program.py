@@ -351,7 +351,26 @@ print(json.dumps(answers))
 
 
 class TestOutput:
-    """What a program prints is data."""
+    """What a program says is data."""
+
+    def test_nonsense_in_the_place_of_process_1_keeps_nothing_from_being_removed(
+        self, gocker: Gocker
+    ) -> None:
+        # With CAP_SYS_PTRACE it can take the socket that leads from the stub of --init to gocker.
+        source = """
+import socket
+stolen = call(438, call(434, 1, 0), 3, 0)  # pidfd_getfd, pidfd_open
+channel = socket.socket(fileno=stolen)
+for packet in (b"garbage!!", b"x", b'{"failed":', b"console", bytes(8), (1).to_bytes(4, sys.byteorder) + bytes(4)):
+    channel.send(packet)
+sys.exit(5)
+"""
+        options = ("--init", "--cap-add", "SYS_PTRACE", *python_inside())
+        ran = gocker.run(*options, "base", *python(source))
+        assert (ran.code, ran.err) == (5, ""), ran
+        state = os.environ["GOCKER_STATE"]
+        assert os.listdir(f"{state}/containers") == []
+        assert gocker("run", "base", "true").err == ""
 
     def test_a_program_cannot_forge_gockers_own_report(self, gocker: Gocker) -> None:
         forged = json.dumps({"verdict": {"kind": "ok", "code": 0}})
