@@ -36,7 +36,7 @@ JOINABLE = ("uts", "ipc", "net", "pid")
 @pytest.fixture(scope="session")
 def namespaces() -> Iterator[dict[str, str]]:
     """Of a process that lives as long as the tests, by the names in JOINABLE."""
-    command = ["unshare", "--uts", "--ipc", "--net", "--pid", "--fork", "sh", "-c", "echo; exec sleep 1000"]
+    command = ["unshare", "--uts", "--ipc", "--net", "--pid", "--fork", "sh", "-c", "echo; exec sleep inf"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
         assert holder.stdout
         holder.stdout.readline()
