@@ -26,7 +26,7 @@ CLONE_INTO_CGROUP = 0x200000000
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 _KCMP_FILE = 0
-_LOOKS = 25
+_LOOKS = 50  # a millisecond apart
 
 _CLONE_ARGS = struct.Struct("=11Q")  # struct clone_args, version 2 of clone(2): 88 bytes
 
