@@ -62,6 +62,7 @@ def limited(request: pytest.FixtureRequest, command: Gocker) -> Iterator[Running
 class TestLimits:
     """Each key, seen from the host in the kernel's own file while the container runs."""
 
+    @pytest.mark.guest
     @pytest.mark.parametrize("case", CASES, ids=[case[0] for case in CASES])
     def test_a_limit_is_in_the_kernels_own_file(self, limited: Running, case: tuple[str, ...]) -> None:
         limit, v1_file, v1_text, v2_file, v2_text = case
@@ -157,6 +158,7 @@ class TestExitStatus:
         verdict = ran.report["verdict"]
         assert (ran.code, verdict["kind"], verdict["signal"]) == (137, "signal", "SIGKILL"), ran
 
+    @pytest.mark.guest
     @pytest.mark.guest
     @pytest.mark.parametrize(
         ("program", "code", "reason"),

@@ -195,6 +195,7 @@ DEVICES = ((stat.S_IFCHR, 10, 200, "tun"), (stat.S_IFBLK, 7, 0, "loop0"), (stat.
            (stat.S_IFCHR, 10, 237, "loop-control"), (stat.S_IFCHR, 10, 229, "fuse"))  # fmt: skip
 
 
+@pytest.mark.guest
 class TestDevices:
     """R15: the allow-list of devices, and nodev where an image or a volume could bring nodes."""
 
@@ -288,6 +289,7 @@ def alive(pid: str) -> bool:
 class TestCgroups:
     """R15: its cgroups are its own and read-only, and it ends with them."""
 
+    @pytest.mark.guest
     def test_no_file_of_its_cgroups_can_be_written(self, gocker: Gocker) -> None:
         # CVE-2022-0492 begins with release_agent.
         source = """
@@ -320,6 +322,7 @@ print(json.dumps(answers))
 """
         assert probe(gocker, source) == ["EPERM"] * 3
 
+    @pytest.mark.guest
     def test_nothing_of_it_outlives_it(self, gocker: Gocker, tmp_path: os.PathLike[str]) -> None:
         # With the host's PID namespace no kernel ends what has left the session and ignores signals.
         script = "for i in 1 2 3 4 5; do (trap '' TERM HUP INT; setsid sh -c 'trap \"\" TERM HUP; echo $$ >> /v/pids; sleep 1000; sleep 1000' &) ; done; while [ $(wc -l < /v/pids) -lt 5 ]; do sleep 0.02; done"
