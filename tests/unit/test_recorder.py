@@ -66,6 +66,7 @@ def test_what_nobody_asked_for_is_asked_as_it_is_written_and_must_bind(phases: P
     group(phases).write("pids.max", "4096", limit="pids")
     step: Any = phases[HOST][0]
     assert (step.asked, step.required) == ("4096", True)
+    assert (step.accept, step.verify, step.optional, step.remedy) == ((), "", False, "")
 
 
 def test_best_effort_is_of_its_own_label_alone(phases: Phases) -> None:
