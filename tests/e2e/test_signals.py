@@ -151,8 +151,14 @@ def test_a_start_that_hangs_can_be_ended(start: Start) -> None:
     pytest.fail("the first process was never caught before its exec")
 
 
-def test_stop_and_continue_are_gockers_own(start: Start) -> None:
-    process = start("base", "sh", "-c", "echo ready; sleep 0.5; echo done")
+def test_stop_and_continue_are_gockers_own(gocker: Gocker) -> None:
+    process = subprocess.Popen(
+        [gocker._program, "run", "base", "sh", "-c", "echo ready; sleep 0.5; echo done"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        process_group=0,  # one with a parent in the session: the kernel stops no orphaned one
+    )
     assert line(process) == "ready"
     process.send_signal(signal.SIGTSTP)
     _, status = os.waitpid(process.pid, os.WUNTRACED)
