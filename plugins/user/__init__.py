@@ -26,7 +26,10 @@ class User(NamespaceHandler):
         for kind, entries in maps.items():
             if entries and not new:
                 raise UsageError(
-                    f"map {kind}s", ctx.spec.name, "only a new user namespace takes a map", remedy="--userns private"
+                    f"map {kind}s",
+                    ctx.spec.name,
+                    "only a new user namespace takes a map",
+                    remedy="--userns private",
                 )
             if new:
                 _check(kind, entries)
@@ -55,4 +58,6 @@ def _check(kind: str, entries: tuple[IdMap, ...]) -> None:
         ordered = sorted((getattr(entry, side), entry.count) for entry in entries)
         for (start, count), (following, _) in pairwise(ordered):
             if start + count > following:
-                raise UsageError(f"map {kind}s", target, f"id {following} {side} is mapped twice", remedy=remedy)
+                raise UsageError(
+                    f"map {kind}s", target, f"id {following} {side} is mapped twice", remedy=remedy
+                )
