@@ -314,7 +314,9 @@ def test_inside_another_container_gocker_runs_once_its_own_cgroup_is_a_leaf(gock
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "52428800\n", "")
 
 
-def test_a_controller_that_the_host_does_not_hand_down_is_named_with_the_remedy(gocker: Gocker) -> None:
+def test_a_controller_that_the_host_does_not_hand_down_is_named_with_the_remedy(
+    gocker: Gocker, tmp_path: os.PathLike[str]
+) -> None:
     move = f"mkdir {MOUNT}/leaf && echo 0 > {MOUNT}/leaf/cgroup.procs"
     with cgroup_namespace("+memory +pids") as (_, enter):
         script = f"""{enter} {move} && exec "$@"' sh "$@" """
@@ -324,12 +326,16 @@ def test_a_controller_that_the_host_does_not_hand_down_is_named_with_the_remedy(
             "gocker: find cgroup controller cpu: not in /sys/fs/cgroup/cgroup.controllers"
         )
         assert "echo +cpu into cgroup.subtree_control of every cgroup above" in ran.stderr
-        script = script.replace("mkdir", "mkdir -p")
-        ran = shell(script, gocker, "run", "--limit", "cpushare=512?", "base", "echo", "all the same")
-        assert (ran.returncode, ran.stdout) == (0, "all the same\n"), ran
-        assert ran.stderr == (
-            "gocker: warning: limit cpushare does not bind: this host has no cpu controller that can be written\n"
-        )
+        script, report = script.replace("mkdir", "mkdir -p"), f"{tmp_path}/report"
+        options = ("--report", report, "--limit", "cpushare=512?")
+        ran = shell(script, gocker, "run", *options, "base", "echo", "all the same")
+    assert (ran.returncode, ran.stdout) == (0, "all the same\n"), ran
+    assert ran.stderr == (
+        "gocker: warning: limit cpushare does not bind: this host has no cpu controller that can be written\n"
+    )
+    usage = json.loads(read(report))["usage"]
+    assert usage["memory_peak_bytes"] > 0
+    assert (usage["io_read_bytes"], usage["io_write_bytes"]) == (None, None)  # io is not handed down either
 
 
 def test_a_read_only_cgroup_file_system_is_one_clear_error(gocker: Gocker) -> None:
@@ -361,7 +367,7 @@ def test_doctor_says_that_processes_stand_in_the_way_of_any_run(gocker: Gocker) 
         ran = shell(f"""{enter} exec "$@"' sh "$@" """, gocker, "doctor", "--format", "json")
     checks = {check["name"]: check for check in json.loads(ran.stdout)}
     memory = checks["controller memory"]
-    assert (ran.returncode, memory["status"]) == (1, "missing")
+    assert (ran.returncode, checks["container"]["status"], memory["status"]) == (1, "missing", "limited")
     assert memory["detail"].endswith(
         f"EBUSY: processes run in {MOUNT}, and the kernel allows them only in leaves"
     )
