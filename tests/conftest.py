@@ -56,11 +56,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[traces.Host]:
         patch.setenv("GOCKER_AUDIT_LOG", f"{base}/audit.jsonl")
         host = traces.Host(str(tmp_path_factory.getbasetemp()), f"{base}/data", f"{base}/state")
         cgroups, before = host.containers(), host.namespaces()
-        known = frozenset().union(*before.values())
         yield host
-        new = {pid: spaces - known for pid, spaces in host.namespaces().items() if pid not in before}
-        held = [f"{traces.describe(pid)} in {sorted(spaces)}" for pid, spaces in new.items() if spaces]
-        left = [*held, *host.without_others(sorted(host.containers() - cgroups))]
+        left = host.without_others([*host.holders(before), *sorted(host.containers() - cgroups)])
         assert not left, f"left behind by some test: {left}"
 
 

@@ -80,9 +80,10 @@ def test_an_orphan_in_namespaces_of_its_own_is_seen(places: Host) -> None:
         try:
             while os.getpid() in ancestors(pid):
                 time.sleep(0.05)
-            held = places.namespaces()
-            assert pid in held.keys() - before.keys()
-            assert any(name.startswith("uts:") for name in held[pid] - before[os.getpid()])
+            (held,) = [line for line in places.holders(before) if line.startswith(f"pid {pid} ")]
+            assert "mnt:" in held
+            assert "uts:" in held
+            assert "net:" not in held
         finally:
             os.kill(pid, 9)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-CONTAINER = re.compile(r"^(cgroups: )?/.*/gocker/[0-9a-f]{16}$")
+CONTAINER = re.compile(r"/gocker/([0-9a-f]{16})$")
 PATIENCE = 3.0  # seconds; an exiting namespace or cgroup may take a moment
 
 
@@ -84,7 +84,18 @@ class Host:
         # Some test's tree may be too deep for a recursive glob.
         logs = (path for depth in range(4) for path in glob.glob(f"{self.base}/{'*/' * depth}*.jsonl"))
         known = b"".join(_read(path) for path in logs if os.path.isfile(path))
-        return [line for line in new if line not in suspects or os.path.basename(line).encode() in known]
+        return [line for line in new if line not in suspects or _container(line).encode() in known]
+
+    def holders(self, before: dict[int, frozenset[str]]) -> list[str]:
+        """Processes that are in namespaces that none was in `before`: who, in which, of which container."""
+        known = frozenset().union(*before.values())
+        found = []
+        for pid, spaces in self.namespaces().items():
+            if pid not in before and spaces - known:
+                with suppress(OSError):
+                    cgroup = max(_read(f"/proc/{pid}/cgroup").decode().split("\n"), key=len)
+                    found.append(f"{describe(pid)} in {' '.join(sorted(spaces - known))} of {cgroup}")
+        return found
 
     def namespaces(self) -> dict[int, frozenset[str]]:
         """Of each process that is not foreign: the namespaces that it is in, as `net:[4026531840]`."""
@@ -142,6 +153,11 @@ def describe(pid: int) -> str:
     except OSError:
         command = "gone"
     return f"pid {pid} [{command[:100]}]"
+
+
+def _container(line: str) -> str:
+    match = CONTAINER.search(line)
+    return match[1] if match else ""
 
 
 def _other_sessions() -> bool:
