@@ -47,8 +47,11 @@ class Check(Record):
 def examine() -> Generator[Check, None, None]:
     """Try everything, from the most basic on; nothing stays behind, and nothing is put on the record."""
     yield _software()
+    yield _kernel(os.uname())
+    if not os.path.exists("/proc/self/status"):
+        yield Check("proc", MISSING, "no proc file system on /proc", "mount -t proc proc /proc")
+        return
     yield _privileges()
-    yield _kernel()
     yield from _namespaces()
     yield from _processes()
     yield from _directories()
@@ -119,8 +122,7 @@ def _is_hosts_root() -> bool:
         return file.read().split() == _WHOLE_MAP
 
 
-def _kernel() -> Check:
-    system = os.uname()
+def _kernel(system: os.uname_result) -> Check:
     detail = f"Linux {system.release} on {system.machine}"
     if kernel_version(system.release) < _OLDEST:
         return Check("kernel", MISSING, detail, f"Linux {_OLDEST[0]}.{_OLDEST[1]} or newer")

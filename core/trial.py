@@ -96,9 +96,7 @@ def _outcome(action: Callable[[], str]) -> dict[str, Any]:
 
 def _text(data: bytes, status: int) -> str:
     if not data:
-        code = os.waitstatus_to_exitcode(status)
-        how = f"was ended by {signal_name(-code)}" if code < 0 else f"ended with exit status {code}"
-        raise KernelError("try", "", f"the process {how}")
+        raise KernelError("try", "", f"the process {_end(status)}")
     outcome = json.loads(data)
     number = outcome.get("errno", 0)
     if "error" in outcome:
@@ -291,12 +289,16 @@ def _run(launcher: Launcher) -> None:
 def _await_end(ctx: Context) -> None:
     if not process.has_ended(ctx.pidfd, _PATIENCE):
         raise KernelError("run", "/program", f"it has not ended after {_PATIENCE:.0f} s")
-    ended = os.waitid(os.P_PIDFD, ctx.pidfd, os.WEXITED)
+    status = os.waitpid(ctx.pid, 0)[1]
     os.close(ctx.pidfd)
     ctx.pidfd = -1
-    if ended is None or (ended.si_code, ended.si_status) != (os.CLD_EXITED, _NO_ARGUMENTS):
-        how = signal_name(ended.si_status) if ended and ended.si_code != os.CLD_EXITED else "its exit status"
-        raise KernelError("run", "/program", f"it ended by {how}")
+    if os.waitstatus_to_exitcode(status) != _NO_ARGUMENTS:
+        raise KernelError("run", "/program", f"it {_end(status)}")
+
+
+def _end(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return f"was ended by {signal_name(-code)}" if code < 0 else f"ended with exit status {code}"
 
 
 def try_stub() -> str:

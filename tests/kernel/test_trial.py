@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -19,6 +20,8 @@ from gocker.errors import GockerError, HierarchyError, KernelError, LimitError, 
 from gocker.hierarchy import Hierarchies, Place, read_host
 from gocker.kernel import process
 from gocker.model import Hierarchy
+from gocker.plan import Context
+from gocker.steps.launch import Clone
 from gocker.trial import in_child
 
 
@@ -259,6 +262,32 @@ def test_a_container_that_fails_half_way_leaves_nothing(
     assert len(os.listdir("/proc/self/fd")) <= len(before) + 1  # the stub is made once and kept
 
 
+@pytest.mark.parametrize(
+    ("end", "how"),
+    [
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "it was ended by SIGKILL"),
+        (lambda: os._exit(0), "it ended with exit status 0"),
+        (lambda: time.sleep(600), "it has not ended after 0 s"),
+    ],
+)
+def test_a_trial_program_that_ends_otherwise_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, end: Callable[[], None], how: str
+) -> None:
+    def enter() -> NoReturn:
+        end()
+        raise AssertionError
+
+    monkeypatch.setattr(trial, "_PATIENCE", 5.0 if "not" not in how else 0.05)
+    ctx, step = Context(None), Clone(kinds=(), flags=0)
+    ctx.enter = enter
+    step.execute(ctx)
+    try:
+        with pytest.raises(KernelError, match=f"^run /program: {how}"):
+            trial._await_end(ctx)
+    finally:
+        step.undo(ctx)
+
+
 # --- doctor's own
 
 
@@ -274,6 +303,16 @@ def test_a_container_that_fails_half_way_leaves_nothing(
 )
 def test_the_version_of_a_kernel_is_read_from_its_release(release: str, version: tuple[int, int]) -> None:
     assert kernel_version(release) == version
+
+
+@pytest.mark.parametrize(
+    ("release", "status"),
+    [("5.11.22", MISSING), ("4.19.0-27-amd64", MISSING), ("5.12.0", OK), ("6.1.0-49", OK)],
+)
+def test_a_kernel_that_is_too_old_is_missing(release: str, status: str) -> None:
+    check = doctor._kernel(os.uname_result(("Linux", "host", release, "#1", "x86_64")))
+    assert (check.status, check.detail) == (status, f"Linux {release} on x86_64")
+    assert check.remedy == ("" if status == OK else "Linux 5.12 or newer")
 
 
 @pytest.mark.parametrize(
