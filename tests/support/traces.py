@@ -77,7 +77,7 @@ class Host:
             time.sleep(0.05)
 
     def without_others(self, new: list[str]) -> list[str]:
-        """Leave out the containers of which no log of this session knows, while another session runs."""
+        """Leave out the containers that no log of this pytest knows, while another pytest runs."""
         suspects = [line for line in new if CONTAINER.search(line)]
         if not suspects or not _other_sessions():
             return new
