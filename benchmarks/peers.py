@@ -34,11 +34,12 @@ class Peer:
     command: Callable[[str, tuple[str, ...]], list[str]]  # (a fresh id, the program) to argv
     lacks: str = ""  # what it does not do of what the others do
     probed: str = PROBED  # what PROBE prints in it
+    under: tuple[str, ...] = ()  # a command that runs what follows in an environment that it needs
 
-    def probe(self, environment: dict[str, str]) -> str:
+    def probe(self) -> str:
         """What is wrong with it on this host; "" when it runs what it should."""
-        argv = self.command("probe", PROBE)
-        done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+        argv = [*self.under, *self.command("probe", PROBE)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode or done.stdout != self.probed:
             return (
                 f"{' '.join(argv)}: exit status {done.returncode}, {done.stdout!r}, {done.stderr.strip()!r}"
@@ -69,11 +70,13 @@ def find_peers(work: Path, rootfs: Path, program: Path) -> list[Peer]:
                     runtime,
                     _oci(runtime, work / "plain", rootfs, seccomp=False),
                     "no seccomp, overlay, /etc files, audit, read-back, receipt",
+                    under=_under(runtime),
                 ),
                 Peer(
                     f"{runtime}+seccomp",
                     _oci(runtime, work / "seccomp", rootfs, seccomp=True),
                     "no overlay, /etc files, audit, read-back, receipt",
+                    under=_under(runtime),
                 ),
             ]
     if shutil.which("bwrap"):
@@ -95,6 +98,15 @@ def _python(program: Path) -> Callable[[str, tuple[str, ...]], list[str]]:
 def _bwrap(rootfs: Path) -> Callable[[str, tuple[str, ...]], list[str]]:
     head = ["bwrap", "--unshare-all", "--as-pid-1", "--bind", str(rootfs), "/", "--proc", "/proc"]
     return lambda _, argv: [*head, "--dev", "/dev", "--", *argv]
+
+
+def _under(runtime: str) -> tuple[str, ...]:
+    """Crun refuses a hybrid host where cgroup2 has a controller: let it see none, in a mount namespace of its own."""
+    controllers = Path("/sys/fs/cgroup/unified/cgroup.controllers")
+    if runtime != "crun" or not controllers.exists():
+        return ()
+    hide = f'mount --bind /dev/null {controllers} && exec "$@"'
+    return ("unshare", "-m", "--propagation", "slave", "sh", "-c", hide, "sh")
 
 
 def _oci(

@@ -14,13 +14,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 TREE = HERE.parent
 INSIDE = "GOCKER_BENCH_INSIDE"  # names the program, in the process that measures
-SHADOWED = "/sys/fs/cgroup/unified/cgroup.controllers"
 COLD_BAR, INPROCESS_BAR = 2.5, 4.0
 
 _ENVIRONMENT = """
@@ -55,19 +56,14 @@ def main() -> None:
         program = TREE / ".venv-bench/bin/gocker"
     os.environ[INSIDE] = str(program.absolute())
     interpreter = program.read_text().partition("\n")[0].removeprefix("#!")
-    again = [interpreter, str(HERE / "run.py"), *sys.argv[1:]]
-    if not Path(SHADOWED).exists():
-        os.execv(again[0], again)
-    # crun refuses a hybrid host where cgroup2 has a controller; in a mount namespace of our own it has none.
-    hide = f'mount --bind /dev/null {SHADOWED} && exec "$@"'
-    os.execvp("unshare", ["unshare", "-m", "--propagation", "slave", "sh", "-c", hide, "sh", *again])
+    os.execv(interpreter, [interpreter, str(HERE / "run.py"), *sys.argv[1:]])
 
 
 def measure(program: Path, *, quick: bool, file: str | None) -> None:
     """All of it; ends with status 1 when a bar is missed."""
-    load, cpus = os.getloadavg()[0], os.cpu_count() or 1
-    if load > cpus / 2:
-        print(f"this machine is busy: load {load:.1f} on {cpus} CPUs; ratios will be off", file=sys.stderr)
+    busy = busy_share()
+    if busy > 0.1:
+        print(f"others take {busy:.0%} of this machine: the ratios will be off", file=sys.stderr)
     work = Path(tempfile.mkdtemp(prefix="gocker-bench-", dir="/var/tmp"))
     try:
         os.environ.update(
@@ -76,7 +72,12 @@ def measure(program: Path, *, quick: bool, file: str | None) -> None:
             GOCKER_AUDIT_LOG=f"{work}/audit/audit.jsonl",
         )
         results: dict[str, Any] = {
-            "host": {"kernel": platform.release(), "machine": platform.machine(), "cpus": cpus, "load": load},
+            "host": {
+                "kernel": platform.release(),
+                "machine": platform.machine(),
+                "cpus": os.cpu_count(),
+                "busy": busy,
+            },
             "versions": {"python": platform.python_version(), **peer_versions()},
             "cold": measure_cold(work, program, 10 if quick else 40),
             "inprocess": measure_inprocess(work, 6 if quick else 24),
@@ -92,6 +93,19 @@ def measure(program: Path, *, quick: bool, file: str | None) -> None:
     sys.exit(any(bar["ratio"] > bar["at_most"] for bar in bars))
 
 
+def busy_share() -> float:
+    """How much of the CPUs' time others take right now, 0 to 1; /proc/stat, proc_stat(5)."""
+
+    def look() -> tuple[int, int]:
+        times = [int(word) for word in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
+        return sum(times), times[3] + times[4]  # all; idle and waiting for disks
+
+    before = look()
+    time.sleep(2)
+    all_of_it, idle = (new - old for old, new in zip(before, look(), strict=True))
+    return 1 - idle / all_of_it
+
+
 def peer_versions() -> dict[str, str]:
     """The first line of what each says."""
     found = {}
@@ -104,14 +118,14 @@ def peer_versions() -> dict[str, str]:
 
 def measure_cold(work: Path, program: Path, rounds: int) -> dict[str, Any]:
     """A process each: `gocker run` beside the other runtimes."""
-    from peers import find_peers, make_rootfs
-    from timing import Series, Spawner, table, take_turns
+    from peers import Peer, find_peers, make_rootfs
+    from timing import Series, Spawner, SpawnServer, table, take_turns
 
-    spawner = Spawner(dict(os.environ))
+    spawner = Spawner()
     rootfs = make_rootfs(work / "rootfs")
     peers = []
     for peer in find_peers(work, rootfs, program):
-        wrong = "" if peer.name == "python" else peer.probe(spawner.environment)
+        wrong = peer.probe()
         if wrong:
             print(f"left out: {wrong}", file=sys.stderr)
         else:
@@ -119,9 +133,11 @@ def measure_cold(work: Path, program: Path, rounds: int) -> dict[str, Any]:
     series = {peer.name: Series(peer.name) for peer in peers}
     warm_up = 3  # caches of gocker (plug-in index, seccomp filter) and of the kernel
 
-    def contender(peer: Any) -> Any:
+    def contender(peer: Peer) -> Callable[[int], None]:
+        starter = SpawnServer(peer.under) if peer.under else spawner
+
         def run(number: int) -> None:
-            wall, cpu = spawner.run(peer.command(f"{number}", ("/bin/true",)))
+            wall, cpu = starter.run(peer.command(f"{number}", ("/bin/true",)))
             if number >= warm_up:
                 series[peer.name].wall.append(wall)
                 series[peer.name].cpu.append(cpu)
@@ -163,7 +179,7 @@ def measure_inprocess(work: Path, rounds: int) -> dict[str, Any]:
         done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True)
         series["C"].wall += [int(line) / 1e6 for line in done.stdout.split()]
 
-    def in_python(name: str) -> Any:
+    def in_python(name: str) -> Callable[[int], None]:
         stdin, stdout = servers[name].stdin, servers[name].stdout
         assert stdin
         assert stdout

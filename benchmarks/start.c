@@ -42,7 +42,7 @@
 #define CHECK(call) do { if ((call) < 0) err(1, "%s:%d: %s", __FILE__, __LINE__, #call); } while (0)
 #define LEN(a) (sizeof(a) / sizeof *(a))
 
-static const char *const v1[] = {"blkio", "cpuacct", "memory", "pids"}; /* on v2 hosts none of them is there */
+static const char *const v1[] = {"blkio", "cpuacct", "devices", "memory", "pids"}; /* on v2 hosts none of them is there */
 static int have_v1;
 static const char *unified = "/sys/fs/cgroup";
 static const char *rootfs, *workdir;
@@ -120,15 +120,14 @@ static void become(const char *id, int channel, int *tasks)
 	CHECK(ioctl(inet, SIOCSIFFLAGS, &lo));
 	close(inet);
 	CHECK(sethostname(id, 12));
-	CHECK(mount(NULL, "/", NULL, MS_SLAVE | MS_REC, NULL));
+	CHECK(mount(NULL, "/", NULL, MS_PRIVATE | MS_REC, NULL));
 
-	char upper[512], work[512], at[512];
+	char upper[512], work[512];
 	snprintf(upper, sizeof upper, "%s/%s/upper", workdir, id);
 	snprintf(work, sizeof work, "%s/%s/work", workdir, id);
-	snprintf(at, sizeof at, "%s/%s/root", workdir, id);
 	const char *layers[] = {"lowerdir", rootfs, "upperdir", upper, "workdir", work, "volatile", NULL, NULL};
 	int root = new_mount("overlay", layers, 0);
-	attach(root, AT_FDCWD, at);
+	attach(root, AT_FDCWD, "/"); /* what is looked up from here on goes past it */
 
 	mount_at(root, "proc", "proc", NULL, hard);
 	mount_at(root, "sysfs", "sys", NULL, hard | MOUNT_ATTR_RDONLY);
@@ -228,8 +227,8 @@ static void start(int number)
 {
 	char id[17], path[1024], text[64];
 	int tasks[LEN(v1)];
-	snprintf(id, sizeof id, "c%015d", number);
-	static const char *const directories[] = {"", "/upper", "/work", "/root", "/etc"};
+	snprintf(id, sizeof id, "%08x%08x", getpid(), number);
+	static const char *const directories[] = {"", "/upper", "/work", "/etc"};
 	for (size_t i = 0; i < LEN(directories); i++) {
 		snprintf(path, sizeof path, "%s/%s%s", workdir, id, directories[i]);
 		CHECK(mkdir(path, i ? 0755 : 0700));
@@ -263,6 +262,19 @@ static void start(int number)
 		snprintf(path + n, sizeof path - n, limit[0], id);
 		put(path, limit[1], O_WRONLY);
 	}
+	if (have_v1) { /* on v2 hosts gocker attaches a BPF program, which this one does not */
+		static const char *const rules[] = {"c *:* m", "b *:* m", "c 1:3 rwm", "c 1:5 rwm", "c 1:7 rwm", "c 1:8 rwm",
+			"c 1:9 rwm", "c 5:0 rwm", "c 5:2 rwm", "c 136:* rwm"};
+		snprintf(path, sizeof path, "/sys/fs/cgroup/devices/gocker-bench/%s/devices.deny", id);
+		put(path, "a", O_WRONLY);
+		snprintf(path, sizeof path, "/sys/fs/cgroup/devices/gocker-bench/%s/devices.allow", id);
+		int allow = open(path, O_WRONLY | O_CLOEXEC);
+		CHECK(allow);
+		for (size_t i = 0; i < LEN(rules); i++)
+			if (write(allow, rules[i], strlen(rules[i])) < 0 && errno != EPERM)
+				err(1, "allow %s", rules[i]);
+		close(allow);
+	}
 
 	int pair[2];
 	CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair));
@@ -290,13 +302,13 @@ static void start(int number)
 		snprintf(path, sizeof path, "/sys/fs/cgroup/%s/gocker-bench/%s", v1[i], id);
 		CHECK(rmdir(path));
 		snprintf(path, sizeof path, "/sys/fs/cgroup/%s/gocker-bench", v1[i]);
-		CHECK(rmdir(path));
+		rmdir(path); /* unless another benchmark is in it */
 	}
 	snprintf(path, sizeof path, "%s/gocker-bench/%s", unified, id);
 	CHECK(rmdir(path));
 	snprintf(path, sizeof path, "%s/gocker-bench", unified);
-	CHECK(rmdir(path));
-	static const char *const left[] = {"etc/hosts", "etc/hostname", "etc/resolv.conf", "etc", "root", "work/work/incompat/volatile/dirty", "work/work/incompat/volatile",
+	rmdir(path);
+	static const char *const left[] = {"etc/hosts", "etc/hostname", "etc/resolv.conf", "etc", "work/work/incompat/volatile/dirty", "work/work/incompat/volatile",
 		"work/work/incompat", "work/work", "work", "upper/etc/hosts", "upper/etc/hostname", "upper/etc/resolv.conf", "upper/etc", "upper"};
 	snprintf(path, sizeof path, "%s/%s", workdir, id);
 	int directory = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);

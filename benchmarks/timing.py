@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -57,20 +60,40 @@ def take_turns(rounds: int, contenders: Sequence[Callable[[int], None]]) -> None
 class Spawner:
     """Starts programs as fast as the C library can, without a shell, and waits for each."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
-        self.environment = environment
-        self.null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    def __init__(self) -> None:
+        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
     def run(self, argv: list[str]) -> tuple[float, float]:
         """(wall, CPU) in milliseconds, from spawn to wait; raise SystemExit unless it ends with 0."""
-        actions = [(os.POSIX_SPAWN_DUP2, self.null, 0), (os.POSIX_SPAWN_DUP2, self.null, 1)]
+        actions = [(os.POSIX_SPAWN_DUP2, self._null, 0), (os.POSIX_SPAWN_DUP2, self._null, 1)]
         begin = time.perf_counter_ns()
-        pid = os.posix_spawnp(argv[0], argv, self.environment, file_actions=actions)
+        pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=actions)
         _, status, usage = os.wait4(pid, 0)
         wall = time.perf_counter_ns() - begin
         if status:
             raise SystemExit(f"{' '.join(argv)}: wait status {status:#x}")
         return wall / 1e6, (usage.ru_utime + usage.ru_stime) * 1e3
+
+
+class SpawnServer:
+    """A Spawner in a process of its own, which the command `under` has put into another environment."""
+
+    def __init__(self, under: Sequence[str]) -> None:
+        argv = [*under, sys.executable, __file__]
+        self._server = subprocess.Popen(
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
+
+    def run(self, argv: list[str]) -> tuple[float, float]:
+        """As Spawner does; the time to ask and to answer is not in it."""
+        assert self._server.stdin
+        assert self._server.stdout
+        self._server.stdin.write(json.dumps(argv) + "\n")
+        answer = self._server.stdout.readline()
+        if not answer:
+            raise SystemExit(f"{' '.join(argv)}: failed")
+        wall, cpu = map(float, answer.split())
+        return wall, cpu
 
 
 def table(title: str, rows: Sequence[dict[str, Any]], base: str, notes: dict[str, str]) -> str:
@@ -89,3 +112,9 @@ def table(title: str, rows: Sequence[dict[str, Any]], base: str, notes: dict[str
 
 
 _OPTIONAL = (("cpu_ms", 8), ("ratio", 8), ("cpu_ratio", 7))
+
+
+if __name__ == "__main__":  # of a SpawnServer
+    _spawner = Spawner()
+    for _line in sys.stdin:
+        print(*_spawner.run(json.loads(_line)), flush=True)
