@@ -70,12 +70,14 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Many:
     return Many(list(in_bursts(gocker, env, RUNS)), env["GOCKER_AUDIT_LOG"], env)
 
 
+@pytest.mark.guest
 def test_none_of_many_parallel_runs_fails(many: Many) -> None:
     """That none leaves anything behind is what the fixture of every test sees to."""
     wrong = [(run.number, run.code, run.err) for run in many.runs if run.code != run.number % 100 or run.err]
     assert wrong == []
 
 
+@pytest.mark.guest
 def test_each_has_a_cgroup_of_its_own(many: Many) -> None:
     assert [run.out for run in many.runs if len(run.own) != 1] == []
     assert len({run.container for run in many.runs}) == RUNS
@@ -118,6 +120,7 @@ def test_the_audit_log_has_every_event_of_each_in_order(many: Many) -> None:
         assert len({line["actor"]["pid"] for line in story}) == 1
 
 
+@pytest.mark.guest
 def test_the_chain_of_the_audit_log_is_whole(many: Many, gocker: Gocker) -> None:
     ran = gocker("audit", "verify", env=many.env)
     with open(many.log) as file:
