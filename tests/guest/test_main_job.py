@@ -36,13 +36,13 @@ def test_a_program_that_takes_200_mb_is_killed_and_the_verdict_is_oom(gocker: Go
     ran = gocker.run("--limit", "memory=100m", "base", "sh", "-c", GREEDY)
     assert (ran.code, ran.report["verdict"]["kind"]) == (137, "oom"), ran
     detail = ran.report["verdict"]["detail"]
-    assert detail.startswith("the kernel's OOM killer killed 1 process")
+    assert detail.startswith("the kernel's OOM killer killed ")  # one, seldom the shell too
     assert f"(peak {ran.report['usage']['memory_peak_bytes']}, limit {LIMIT} bytes)" in detail
     if version("memory") is Hierarchy.V2:  # v1 may not say at which level
         assert "at the container's own memory limit, met " in detail
     assert ran.report["limits"]["memory"] == {"asked": "100m", "effective": LIMIT}
     assert 0.95 * LIMIT <= ran.report["usage"]["memory_peak_bytes"] <= LIMIT
-    assert ran.report["usage"]["oom_kills"] == 1
+    assert ran.report["usage"]["oom_kills"] >= 1
     log = events(gocker, ran)
     assert [event["event"] for event in log if event["level"] == "warning"] == ["container.oom"]
     (end,) = (event for event in log if event["event"] == "container.exit")

@@ -41,7 +41,8 @@ class Running:
         while not answer.endswith(_END):
             line = self.process.stdout.readline()
             if not line:
-                raise AssertionError(f"it ended: {answer!r} {self.process.stderr.read()!r}")
+                ran = self.end()
+                raise AssertionError(f"it ended at {command}: {answer!r} {ran}, {ran.report.get('verdict')}")
             answer += line
         return os.fsdecode(answer.removesuffix(_END).strip())
 
