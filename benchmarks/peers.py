@@ -63,21 +63,15 @@ def make_rootfs(directory: Path) -> Path:
 def find_peers(work: Path, rootfs: Path, program: Path) -> list[Peer]:
     """The command itself and those on PATH; their bundles go below `work`."""
     peers = [Peer("gocker", _gocker(program, rootfs)), Peer("python", _python(program), "only starts", "")]
+    lacks = "no overlay, /etc files, audit, read-back, receipt"
     for runtime in ("runc", "crun"):
         if shutil.which(runtime):
+            same = _oci(runtime, work / "seccomp", rootfs, seccomp=True)
+            less = _oci(runtime, work / "plain", rootfs, seccomp=False)
+            under = _under(runtime)
             peers += [
-                Peer(
-                    runtime,
-                    _oci(runtime, work / "plain", rootfs, seccomp=False),
-                    "no seccomp, overlay, /etc files, audit, read-back, receipt",
-                    under=_under(runtime),
-                ),
-                Peer(
-                    f"{runtime}+seccomp",
-                    _oci(runtime, work / "seccomp", rootfs, seccomp=True),
-                    "no overlay, /etc files, audit, read-back, receipt",
-                    under=_under(runtime),
-                ),
+                Peer(runtime, same, lacks, under=under),
+                Peer(f"{runtime} plain", less, f"no seccomp; {lacks}", under=under),
             ]
     if shutil.which("bwrap"):
         lacks = "namespaces, /proc and /dev alone: no limit, cgroup of its own, hostname, seccomp and so on"
