@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from gocker.api import CgroupController
 from gocker.errors import HierarchyError, LimitError
 from gocker.hierarchy import Hierarchies, Place
@@ -28,7 +26,6 @@ class Joined(Record):
     plugin: CgroupController
     place: Place
     path: str  # host directory
-    base: str  # the deepest one above it that is not ours to remove
     requests: dict[str, LimitRequest]  # by label
     values: dict[str, str]  # by key: what was asked, and the defaults
 
@@ -66,7 +63,6 @@ def plan_cgroups(
                 plugin=plugin,
                 place=place,
                 path=place.directory(cgroup),
-                base=_base(place, spec.cgroup_parent),
                 requests=requests,
                 values={**plugin.defaults, **given},
             )
@@ -76,13 +72,17 @@ def plan_cgroups(
         key=lambda one: (one.place.version is Hierarchy.V2, one.plugin.name == "pids", one.plugin.name)
     )
     _require_device_filter(spec, registry, joined)
-    born = _make(joined, hierarchies, spec.cgroup_parent, cgroup, phases)
+    born = _make(joined, hierarchies, cgroup, phases)
     for one in joined:
-        recorder = GroupRecorder(one.plugin.name, one.place.version, one.path, one.base, one.requests, phases)
+        recorder = GroupRecorder(
+            one.plugin.name, one.place.version, one.path, one.place.mountpoint, one.requests, phases
+        )
         one.plugin.set(recorder, one.plugin.parse(one.values))
         one.plugin.apply(recorder)
     for one in reversed(joined):
-        recorder = GroupRecorder(one.plugin.name, one.place.version, one.path, one.base, one.requests, phases)
+        recorder = GroupRecorder(
+            one.plugin.name, one.place.version, one.path, one.place.mountpoint, one.requests, phases
+        )
         one.plugin.remove(recorder)
     kill = [(one.path, one.place.version.value) for one in joined if one.place.version is Hierarchy.V1]
     kill.sort(key=lambda place: "/pids/" not in place[0])  # the pids directory can stop forks first
@@ -118,25 +118,23 @@ def _require_device_filter(spec: ContainerSpec, registry: Registry, joined: list
     )
 
 
-def _make(joined: list[Joined], hierarchies: Hierarchies, parent: str, cgroup: str, phases: Phases) -> str:
+def _make(joined: list[Joined], hierarchies: Hierarchies, cgroup: str, phases: Phases) -> str:
     """One directory for each hierarchy; on v2 always one, for cgroup.kill. Return that one or ""."""
     made: set[str] = set()
     for one in joined:
         if one.place.version is Hierarchy.V1 and one.path not in made:
             made.add(one.path)
-            phases[HOST].append(MakeCgroup(path=one.path, base=one.base, version="v1"))
+            phases[HOST].append(MakeCgroup(path=one.path, base=one.place.mountpoint, version="v1"))
     unified = hierarchies.v2
     if unified is None or unified.readonly:
         return ""
-    path, base = unified.directory(cgroup), _base(unified, parent)
+    path, base = unified.directory(cgroup), unified.mountpoint
     phases[HOST].append(MakeCgroup(path=path, base=base, version="v2"))
     wanted = {
         one.plugin.kernel_names[Hierarchy.V2] for one in joined if one.place.version is Hierarchy.V2
     } - {"cgroup"}
     if wanted:
-        phases[HOST].append(
-            EnableControllers(path=path, base=unified.mountpoint, controllers=tuple(sorted(wanted)))
-        )
+        phases[HOST].append(EnableControllers(path=path, base=base, controllers=tuple(sorted(wanted))))
     phases[REMOVE].append(RemoveCgroup(path=path, base=base, controller="cgroup", version="v2"))
     return path
 
@@ -152,16 +150,6 @@ def _rows(joined: list[Joined], unified: Place | None) -> CgroupRows:
     if unified is not None:
         rows[unified.mountpoint] = ("unified" if rows else "", "cgroup2", ())
     return tuple(rows.values())
-
-
-def _base(place: Place, parent: str) -> str:
-    """The part of `--cgroup-parent` that is there already is the operator's: removal stops at it."""
-    base = place.mountpoint
-    for part in parent.strip("/").split("/") if parent else ():
-        if not os.path.isdir(f"{base}/{part}"):
-            break
-        base = f"{base}/{part}"
-    return base
 
 
 def _drop_unknown(

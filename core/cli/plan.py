@@ -8,14 +8,15 @@ from typing import Any
 
 import click
 
-from gocker.cli.main import show_warning
-from gocker.cli.options import CONTEXT, Command, run_options
+from gocker.cli.flags import RUN_FLAGS
+from gocker.cli.options import CONTEXT, Command, options_of
+from gocker.cli.show import show_warning
 from gocker.cli.spec import build_spec
 from gocker.plan import Plan
 
 
 @click.command("plan", cls=Command, context_settings=CONTEXT)
-@run_options
+@options_of(RUN_FLAGS)
 @click.option("--format", "shape", type=click.Choice(["text", "json"]), default="text", help="Lines or JSON.")
 def command(shape: str, **options: Any) -> int:
     """Print the steps that `gocker run` with the same arguments would take; touch nothing.

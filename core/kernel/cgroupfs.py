@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import stat
 import time
 
 from gocker.errors import HierarchyError, KernelError
@@ -14,6 +15,9 @@ PATIENCE = 5.0
 """Seconds to wait for killed processes to go: some hosts reap zombies only every two seconds."""
 
 _MAKE_ATTEMPTS = 100
+_MARKED = stat.S_ISVTX | 0o755
+"""The mode of a parent that gocker makes: the sticky bit, which means nothing to a cgroup, says that it is gocker's
+to remove. mkdir(2) gives it at birth, on cgroup v1 and v2, so that no moment is without it."""
 _NAP_FIRST, _NAP_LAST = 0.001, 0.05  # seconds between two looks, doubling
 _BATCH = 128  # processes signalled at a time: each holds a pidfd, and the soft limit may be 1024
 _ABSENT = frozenset({errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP})
@@ -84,10 +88,11 @@ class DirReader:
 
 
 def make(path: str, base: str) -> None:
-    """Make the cgroup `path` and the parents between it and `base`, which exists.
+    """Make the cgroup `path` and the parents between it and `base`, which exists and stays.
 
-    A parent may vanish at any moment, because the last container below it takes it away: then it is
-    made again, a bounded number of times. Raise FileExistsError when `path` is there already.
+    The parents that are made are marked as gocker's. One may vanish at any moment, because the last
+    container below it takes it away: then it is made again, a bounded number of times. Raise
+    FileExistsError when `path` is there already.
     """
     require_below(path, base)
     for _ in range(_MAKE_ATTEMPTS):
@@ -103,11 +108,19 @@ def make(path: str, base: str) -> None:
 def _make_parents(path: str, base: str) -> None:
     for parent in ancestors(path, base)[1:]:
         try:
-            os.mkdir(parent, 0o755)
+            os.mkdir(parent, _MARKED)
         except FileExistsError:
             continue
         except FileNotFoundError:
             return  # the one above was taken away again; the caller has another try
+
+
+def is_marked(directory: str) -> bool:
+    """Whether gocker made this parent of its cgroups; what somebody else made is not gocker's to remove.
+
+    Raise OSError.
+    """
+    return bool(os.lstat(directory).st_mode & stat.S_ISVTX)
 
 
 def ancestors(path: str, base: str) -> list[str]:
@@ -222,9 +235,9 @@ def _signal(path: str, pids: list[int]) -> None:
 def remove(path: str, base: str, version: str = Hierarchy.V2.value) -> None:
     """Remove the cgroup `path`, with what runs in it and was made below it, then its empty parents.
 
-    Parents strictly between `path` and `base` go while they are empty. Only rmdir(2) is used. One
-    that is gone already is fine. `version` "v1" spares the look for cgroup.kill. Raise KernelError
-    when the kernel still calls it busy after PATIENCE seconds, OSError for anything else.
+    Parents strictly between `path` and `base` go while they are empty and marked as gocker's. Only
+    rmdir(2) is used. One that is gone already is fine. `version` "v1" spares the look for cgroup.kill.
+    Raise KernelError when the kernel still calls it busy after PATIENCE seconds, OSError for anything else.
     """
     require_below(path, base)
     try:
@@ -237,6 +250,8 @@ def remove(path: str, base: str, version: str = Hierarchy.V2.value) -> None:
         _empty_and_remove(path, version)
     for parent in reversed(ancestors(path, base)[1:]):
         try:
+            if not is_marked(parent):
+                return
             os.rmdir(parent)
         except FileNotFoundError:
             continue

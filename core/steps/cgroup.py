@@ -15,15 +15,15 @@ from gocker.plan import Context, Step
 class MakeCgroup(Step):
     """Make the container's own cgroup, and the parents that are missing.
 
-    What lies strictly between `base` and `path` is gocker's to make and, once empty, to remove: a
-    directory that someone else keeps there belongs in `base`.
+    The parents that gocker makes bear its mark (`cgroupfs.is_marked`): whoever is the last below one
+    removes it, whichever run made it. A parent that somebody else made has no mark and stays.
     """
 
     op = "make-cgroup"
     undoable = True
 
     path: str  # the container's directory: /sys/fs/cgroup/memory/gocker/ID
-    base: str  # a directory above it that is there and stays: the hierarchy's mount point
+    base: str  # the hierarchy's mount point
     version: str  # "v1" or "v2"
 
     def describe(self) -> str:
@@ -217,7 +217,7 @@ class InheritFile(Step):
     op = "inherit-file"
 
     path: str
-    base: str  # the last ancestor to look at
+    base: str  # the last ancestor to look at: the mount point
     file: str
 
     def describe(self) -> str:
@@ -225,17 +225,16 @@ class InheritFile(Step):
         return f"cat {self.path.rpartition('/')[0]}/{self.file} > {self.path}/{self.file}"
 
     def execute(self, ctx: Context) -> None:
-        """Fill `path` and the empty ones above it, from the top down. Raise HierarchyError, OSError."""
+        """Fill `path` and gocker's own empty ones above it, from the top down. Raise HierarchyError, OSError."""
         empty: list[str] = []
-        value = ""
         for directory in reversed([*cgroupfs.ancestors(self.path, self.base), self.path]):
             value = cgroupfs.read_file(directory, self.file) or ""
-            if value:
+            if value or not (directory == self.path or cgroupfs.is_marked(directory)):
                 break
             empty.append(directory)
         if not value:
             raise HierarchyError(
-                "fill", f"{self.path}/{self.file}", f"no cgroup up to {self.base} has a value"
+                "fill", f"{self.path}/{self.file}", f"no cgroup up to {directory} has a value"
             )
         for directory in reversed(empty):
             cgroupfs.write_file(directory, self.file, value)
@@ -345,7 +344,7 @@ class RemoveCgroup(Step):
         return f"rmdir {self.path}"
 
     def execute(self, ctx: Context) -> None:
-        """One rmdir(2) for it and one for each parent, as long as nothing is left in it."""
+        """One rmdir(2) for it and one for each parent that gocker made, as long as nothing is left in it."""
         cgroupfs.remove(self.path, self.base, self.version)
 
     def audit(self, ctx: Context) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 import gocker.cli.audit
 import gocker.cli.plugins
-import gocker.cli.run
+import gocker.cli.start
 import gocker.recovery
 from gocker import audit, engine, images, launcher, plan, registry, state
 from gocker.auditevent import Chain, make_logger
@@ -42,7 +42,16 @@ _SLOWNESS = float(os.environ.get("GOCKER_TEST_SLOWNESS", "1"))  # as in tests/su
 PATIENCE = 5.0 * _SLOWNESS  # seconds for what is dying to be gone
 _PR_SET_CHILD_SUBREAPER = 36
 _HIGH = 100  # where a fork keeps its fds to the driver: init uses the low ones
-_WARM = (audit, gocker.cli.audit, gocker.cli.plugins, gocker.cli.run, gocker.recovery, images, plan, registry)
+_WARM = (
+    audit,
+    gocker.cli.audit,
+    gocker.cli.plugins,
+    gocker.cli.start,
+    gocker.recovery,
+    images,
+    plan,
+    registry,
+)
 
 
 class Wires:

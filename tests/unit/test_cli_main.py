@@ -13,7 +13,7 @@ import click
 import pytest
 
 from gocker.cli import main
-from gocker.cli.main import COMMANDS, cli
+from gocker.cli.group import COMMANDS, cli
 from gocker.errors import ExecError, GockerError, StateError
 
 Run = Callable[..., tuple[int, str, str]]
@@ -243,7 +243,7 @@ class Abandoned:
 def state(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Abandoned]:
     def put(error: Exception | None = None) -> Abandoned:
         fake = Abandoned(error)
-        monkeypatch.setattr("gocker.state.State", fake)
+        monkeypatch.setattr("gocker.cli.recover.State", fake)
         return fake
 
     return put

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import pytest
 
-from gocker.cli.main import COMMANDS, cli
+from gocker.cli.group import COMMANDS, cli
 from gocker.receipt import KINDS, USAGE
 
 TEXT = (Path(__file__).parents[2] / "docs" / "reference.md").read_text(encoding="utf-8")
