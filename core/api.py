@@ -1,4 +1,4 @@
-"""The plug-in contract, version 1.0: what a controller or namespace package imports.
+"""The plug-in contract, version 1.1: what a controller or namespace package imports.
 
 A plug-in is a class in an entry-point group, `gocker.controllers` or `gocker.namespaces`; the
 entry point's name is the plug-in's `name`. It may import `gocker.api`, `gocker.errors`,
@@ -9,7 +9,7 @@ it is handed are recorders: each call becomes one step of the launch plan, which
 runs later, undoes on failure and writes to the audit log. So a plug-in never sees the effect of
 its calls, never catches their errors, and none of its code runs inside the container.
 
-docs/plugins.md builds a complete package from nothing.
+docs/plugins.md builds a complete package from nothing, and says what each minor version added.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ import abc
 from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
+from gocker.errors import LimitError
 from gocker.model import ContainerSpec, Hierarchy
 from gocker.record import Record
 
-API_VERSION = (1, 0)
+API_VERSION = (1, 1)
 """(major, minor). A plug-in is loaded when its major is equal and its minor is not greater."""
 
 Scalar = int | str
@@ -50,6 +51,9 @@ class Cgroup(Protocol):
         verify: str = "",
         optional: bool = False,
         remedy: str = "",
+        row: bool = False,
+        tentative: bool = False,
+        fallback: tuple[tuple[str, str], ...] = (),
     ) -> None:
         """Write `value` to `file`, read it back, and fail the run unless it binds.
 
@@ -59,6 +63,20 @@ class Cgroup(Protocol):
         to read back where the kernel keeps what was written apart from what holds, as
         `cpuset.cpus.effective` beside `cpuset.cpus`. `optional` is for what nobody asked for: a
         kernel without `file` is then no failure. `remedy` is shown when the write fails.
+
+        Since 1.1: `row` says that `file` is a table and `value` one line of it, as `8:0 rbps=1048576`
+        of io.max: it binds when the line that begins with its first word has all its others, or is not
+        there and they mean no limit (0, max). `tentative` is for a write that the kernel may refuse
+        (EINVAL) until another file has its new value too: it is then passed over, and the same
+        write comes again later without `tentative`. `fallback` lists (file, value) to write,
+        the first that is there, on kernels without `file`.
+        """
+        ...
+
+    def enable(self, controller: str) -> None:
+        """v2: see to it that the directory has the files of a kernel controller, `cpu`. Since 1.1.
+
+        That of `CgroupController.kernel_names` is enabled anyway. Nothing to do on v1.
         """
         ...
 
@@ -66,11 +84,15 @@ class Cgroup(Protocol):
         """v1 cpuset: copy `file` from the nearest ancestor that has a value, filling those between."""
         ...
 
-    def allow_devices(self, rules: tuple[str, ...]) -> None:
+    def allow_devices(self, rules: tuple[str, ...], *, limits: tuple[str, ...] = ()) -> None:
         """Let the container make, read and write the devices of `rules` and no other, or fail the run.
 
         Each rule is `c 1:3 rwm`, as in v1's devices.allow; on v2 they become a BPF program, so that any
         controller can call it there. Source: kernel Documentation/admin-guide/cgroup-v1/devices.rst.
+
+        Since 1.1: the type `a` stands for both, `deny c 1:3 rwm` takes away, and of several rules about one
+        device the last decides. `limits` are the labels of what was asked for: with one, each
+        rule must hold, whereas without, a device that the cgroup above denies stays denied in silence.
         """
         ...
 
@@ -110,6 +132,15 @@ def counter(text: str | None, key: str = "") -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() else None
 
 
+def oci_text(path: str, value: object) -> str:
+    """A number, text or truth value of an OCI config as `--limit` has it; `path` names it in the LimitError."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | str):
+        return str(value)
+    raise LimitError("read linux.resources", path, f"{type(value).__name__} is not a number, text or boolean")
+
+
 class LimitHelp(Record):
     """One key that a controller takes: a row of `gocker plugins` and of the reference page."""
 
@@ -118,6 +149,12 @@ class LimitHelp(Record):
     text: str  # one sentence
     oci: str  # the path that it claims: "memory.limit"
     files: Mapping[Hierarchy, str]  # {V1: "memory.limit_in_bytes", V2: "memory.max"}
+
+    def takes(self, label: str) -> bool:
+        """Whether it is the help of `label`; the key `unified.*` is of each label that begins so. Since 1.1."""
+        if self.key.endswith(".*"):
+            return label.startswith(self.key[:-1]) and len(label) >= len(self.key)
+        return label == self.key
 
 
 class Plugin(abc.ABC):
@@ -141,12 +178,24 @@ class CgroupController(Plugin):
     defaults: ClassVar[Mapping[str, str]] = {}
     """Limits, key to value, that hold where the user asked for none ("" is the bare key)."""
 
+    oci_paths: ClassVar[tuple[str, ...]] = ()
+    """The paths below linux.resources that it claims: `hugepageLimits`. None: those of `limits`. Since 1.1."""
+
     @abc.abstractmethod
     def parse(self, fields: Mapping[str, str]) -> Resources:
         """Check `--limit` fields, key to text ("" is the bare key), and name them by OCI path.
 
         Pure. Only keys that `limits` declares arrive. Raise `gocker.errors.LimitError` that names the field, the reason and the remedy.
         """
+
+    def from_oci(self, part: Mapping[str, object]) -> Mapping[str, str]:
+        """What an OCI config asks for, as the fields that `parse` takes. Since 1.1.
+
+        `part` is JSON by claimed path: {"memory.limit": 104857600}. Pure. Raise LimitError that names
+        what cannot be honoured. Unless overridden, a number or text goes to the key that claims its path.
+        """
+        keys = {row.oci: row.key for row in self.limits}
+        return {keys[path].partition(".")[2]: oci_text(path, value) for path, value in part.items()}
 
     @abc.abstractmethod
     def set(self, group: Cgroup, resources: Resources) -> None:

@@ -74,15 +74,11 @@ def plan_cgroups(
     _require_device_filter(spec, registry, joined)
     born = _make(joined, hierarchies, cgroup, phases)
     for one in joined:
-        recorder = GroupRecorder(
-            one.plugin.name, one.place.version, one.path, one.place.mountpoint, one.requests, phases
-        )
+        recorder = _recorder(one, phases)
         one.plugin.set(recorder, one.plugin.parse(one.values))
         one.plugin.apply(recorder)
     for one in reversed(joined):
-        recorder = GroupRecorder(
-            one.plugin.name, one.place.version, one.path, one.place.mountpoint, one.requests, phases
-        )
+        recorder = _recorder(one, phases)
         one.plugin.remove(recorder)
     kill = [(one.path, one.place.version.value) for one in joined if one.place.version is Hierarchy.V1]
     kill.sort(key=lambda place: "/pids/" not in place[0])  # the pids directory can stop forks first
@@ -90,6 +86,12 @@ def plan_cgroups(
         kill.insert(0, (born, Hierarchy.V2.value))
     rows = _rows(joined, hierarchies.v2 if born else None)
     return CgroupPlan(joined=tuple(joined), born=born, kill=tuple(kill), rows=rows, unbound=unbound)
+
+
+def _recorder(one: Joined, phases: Phases) -> GroupRecorder:
+    return GroupRecorder(
+        one.plugin.name, one.place.version, one.path, one.place.mountpoint, one.requests, phases
+    )
 
 
 def _names(spec: ContainerSpec, asked: dict[str, dict[str, LimitRequest]], registry: Registry) -> list[str]:

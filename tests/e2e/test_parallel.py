@@ -17,6 +17,7 @@ import pytest
 from command import SLOWNESS, Gocker
 
 RUNS = 200 if SLOWNESS == 1 else 24
+SHARED_RUNS = 40 if SLOWNESS == 1 else 12
 BURST = 8
 PATIENCE = 60 * SLOWNESS  # seconds for one burst
 
@@ -196,3 +197,55 @@ def test_of_many_first_runs_one_makes_the_image_and_all_use_it(gocker: Gocker, t
     assert appeared == [f".{image}", image, ".base", "base"]
     assert gocker("audit", "verify", env=env).code == 0
     assert os.listdir(f"{tmp_path}/data/containers") == []
+
+
+def hierarchies() -> list[Path]:
+    """The top of each that is mounted in the usual place."""
+    top = Path("/sys/fs/cgroup")
+    return [
+        path for path in (top, *top.iterdir()) if (path / "cgroup.procs").exists() and not path.is_symlink()
+    ]
+
+
+@pytest.mark.guest
+def test_the_last_of_many_runs_takes_the_parent_that_they_share(gocker: Gocker, tmp_path: Path) -> None:
+    """Each of its directories is made and removed by whoever is first and last in it, a killed one included."""
+    env = {"GOCKER_STATE": f"{tmp_path}/state", "GOCKER_AUDIT_LOG": f"{tmp_path}/audit.jsonl"}
+    name = f"shared-{os.getpid()}"
+    options = ("run", "--cgroup-parent", f"/{name}/by/all", "--limit", "memory=64m", "base", "sh", "-c")
+    doomed = gocker.start(*options, "echo up; exec sleep 1000", env=env)
+    assert doomed.stdout
+    assert doomed.stdout.readline() == b"up\n", doomed.communicate()
+    waiting: list[Run] = []
+    ended: list[Run] = []
+    for number in range(SHARED_RUNS):
+        waiting.append(Run(number, gocker.start(*options, f"exit {number}", env=env)))
+        if number == SHARED_RUNS // 2:
+            doomed.kill()
+            doomed.communicate()
+        if len(waiting) == BURST:
+            ended.append(waiting.pop(0))
+            ended[-1].wait()
+    for run in waiting:
+        run.wait()
+    assert [(run.number, run.err) for run in [*ended, *waiting] if run.code != run.number] == []
+    said = [line for run in [*ended, *waiting] for line in run.err.splitlines()]
+    assert [line.rpartition(" of ")[2] for line in said] == ["a killed gocker was removed"]
+    assert [path for path in hierarchies() if (path / name).exists()] == []
+
+
+@pytest.mark.guest
+def test_a_parent_that_the_operator_made_stays(gocker: Gocker) -> None:
+    directories = [path / f"operators-{os.getpid()}" for path in hierarchies()]
+    for directory in directories:
+        directory.mkdir()
+    try:
+        for below in ("", "/new"):
+            parent = f"/{directories[0].name}{below}"
+            ran = gocker("run", "--cgroup-parent", parent, "--limit", "memory=64m", "base", "true")
+            assert (ran.code, ran.err) == (0, "")
+            for directory in directories:
+                assert [path for path in directory.iterdir() if path.is_dir()] == []
+    finally:
+        for directory in directories:
+            directory.rmdir()

@@ -82,13 +82,26 @@ class TestMakeAndRemove:
         MakeCgroup(path=f"{base}/a/gocker/id", base=base, version="v1").execute(ctx)
         assert os.listdir(f"{base}/a/gocker") == ["id"]
 
-    def test_undo_takes_the_empty_parents_and_stops_at_the_base(self, base: str, ctx: Context) -> None:
-        step = MakeCgroup(path=f"{base}/kept/gocker/id", base=f"{base}/kept", version="v1")
+    def test_undo_takes_the_empty_parents_and_stops_at_one_that_somebody_else_made(
+        self, base: str, ctx: Context
+    ) -> None:
+        step = MakeCgroup(path=f"{base}/kept/new/gocker/id", base=base, version="v1")
         os.mkdir(f"{base}/kept")
         step.execute(ctx)
         step.undo(Context(None))
         assert os.listdir(base) == ["kept"]
         assert os.listdir(f"{base}/kept") == []
+
+    def test_the_last_one_below_it_takes_a_parent_whoever_made_it(self, base: str, ctx: Context) -> None:
+        first, second = (
+            MakeCgroup(path=f"{base}/new/gocker/{name}", base=base, version="v1") for name in ("one", "two")
+        )
+        first.execute(ctx)
+        second.execute(ctx)
+        first.undo(ctx)
+        assert os.listdir(f"{base}/new/gocker") == ["two"]
+        second.undo(ctx)
+        assert os.listdir(base) == []
 
     def test_undo_leaves_a_parent_that_another_container_uses(self, base: str, ctx: Context) -> None:
         for name in ("one", "two"):
@@ -105,11 +118,14 @@ class TestMakeAndRemove:
         assert os.listdir(base) == []
 
     def test_undo_finishes_one_that_was_cut_off_before_the_parents(self, base: str, ctx: Context) -> None:
-        os.mkdir(f"{base}/gocker")
-        MakeCgroup(path=f"{base}/gocker/id", base=base, version="v2").undo(ctx)
+        step = MakeCgroup(path=f"{base}/gocker/id", base=base, version="v2")
+        step.execute(ctx)
+        os.rmdir(step.path)
+        step.undo(ctx)
         assert os.listdir(base) == []
 
     def test_removes_what_the_payload_made_below_deepest_first(self, base: str, ctx: Context) -> None:
+        MakeCgroup(path=f"{base}/gocker/id", base=base, version="v2").execute(ctx)
         os.makedirs(f"{base}/gocker/id/a/b/c")
         os.makedirs(f"{base}/gocker/id/a/d")
         RemoveCgroup(path=f"{base}/gocker/id", base=base).execute(ctx)
@@ -261,6 +277,7 @@ class TestInheritFile:
         put(f"{base}/a/cpus", "0-3\n")
         put(f"{base}/a/b/cpus", "\n")
         put(f"{base}/a/b/id/cpus", "")
+        os.chmod(f"{base}/a/b", 0o1755)  # as gocker makes it
         InheritFile(path=f"{base}/a/b/id", base=base, file="cpus").execute(ctx)
         assert get(f"{base}/a/b/cpus").startswith("0-3")
         assert get(f"{base}/a/b/id/cpus") == "0-3"
@@ -271,6 +288,14 @@ class TestInheritFile:
         put(f"{base}/id/cpus", "2\n")
         InheritFile(path=f"{base}/id", base=base, file="cpus").execute(ctx)
         assert get(f"{base}/id/cpus") == "2\n"
+
+    def test_fills_no_parent_that_somebody_else_made(self, base: str, ctx: Context) -> None:
+        put(f"{base}/cpus", "0-7\n")
+        put(f"{base}/a/cpus", "\n")
+        put(f"{base}/a/id/cpus", "")
+        with pytest.raises(HierarchyError, match=f"no cgroup up to {base}/a has a value"):
+            InheritFile(path=f"{base}/a/id", base=base, file="cpus").execute(ctx)
+        assert get(f"{base}/a/cpus") == "\n"
 
     def test_says_so_when_no_ancestor_has_one(self, base: str, ctx: Context) -> None:
         put(f"{base}/cpus")

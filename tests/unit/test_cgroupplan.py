@@ -27,7 +27,7 @@ from gocker.errors import HierarchyError, LimitError, PluginError
 from gocker.hierarchy import Hierarchies
 from gocker.kernel.caps import docker_capabilities
 from gocker.model import Hierarchy, IdMap
-from gocker.plan import Step
+from gocker.plan import Context, Step
 from gocker.planner import Planned
 from gocker.plugin_index import Entry
 from gocker.registry import CONTROLLERS
@@ -135,16 +135,28 @@ def test_a_parent_that_leads_out_is_refused() -> None:
         plan(spec(cgroup_parent="/jobs/../.."), host(V2))
 
 
-@pytest.mark.parametrize(("there", "base"), [("", ""), ("jobs", "/jobs"), ("jobs/7", "/jobs/7")])
+@pytest.mark.parametrize("there", [[], ["jobs"], ["jobs", "jobs/7"]])
 def test_the_part_of_a_parent_that_is_there_stays_when_the_container_goes(
-    tmp_path: Path, there: str, base: str
+    tmp_path: Path, there: list[str]
 ) -> None:
-    os.makedirs(tmp_path / there, exist_ok=True)
+    for name in there:
+        os.mkdir(tmp_path / name)
     where = Hierarchies((place("cgroup", Hierarchy.V2, str(tmp_path)),))
     planned = plan(spec(cgroup_parent="/jobs/7/"), where)
     (make,) = steps(planned, MakeCgroup)
     (remove,) = steps(planned, RemoveCgroup)
-    assert make.base == remove.base == f"{tmp_path}{base}"
+    make.execute(Context(None))
+    assert (tmp_path / "jobs/7/gocker/c0ffee").is_dir()
+    remove.execute(Context(None))
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == there
+
+
+def test_a_plan_does_not_depend_on_the_parents_that_are_there(tmp_path: Path) -> None:
+    """Another run may make or remove one between the plan and its execution."""
+    where = Hierarchies((place("cgroup", Hierarchy.V2, str(tmp_path)),))
+    before = plan(spec(cgroup_parent="/jobs"), where).plan.canonical
+    os.mkdir(tmp_path / "jobs")
+    assert plan(spec(cgroup_parent="/jobs"), where).plan.canonical == before
 
 
 # --- what it sees of them
