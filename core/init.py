@@ -31,7 +31,7 @@ from time import perf_counter_ns
 from typing import Any, NoReturn
 
 from gocker.errors import EXIT_GOCKER_FAILED, ExecError, GockerError, errno_name
-from gocker.kernel.process import PR_SET_PDEATHSIG
+from gocker.kernel.process import PR_SET_DUMPABLE, PR_SET_PDEATHSIG
 from gocker.kernel.progress import Progress
 from gocker.kernel.sigmask import SETMASK, change_mask
 from gocker.kernel.stub import STATUS_FD
@@ -41,9 +41,8 @@ from gocker.plan import Context, Step
 GO = b"go"
 _PACKET = 64 << 10
 _FIRST_FREE = 10  # above the fds that init hands to the program: 0, 1, 2 and STATUS_FD
-_DISARMING = frozenset(
-    {"become-root", "set-user"}
-)  # new ids clear PR_SET_PDEATHSIG: the kernel's commit_creds()
+# New ids clear PR_SET_PDEATHSIG, and make dumpable again where the sysctl fs.suid_dumpable is 1: commit_creds().
+_DISARMING = frozenset({"become-root", "set-user"})
 
 
 def enter(
@@ -84,6 +83,7 @@ def _run(
             step.execute(ctx)
             if step.op in _DISARMING:
                 prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+                prctl(PR_SET_DUMPABLE, 0)
                 if _is_orphan(channel):
                     return
             times.append(perf_counter_ns() - start)

@@ -45,8 +45,10 @@ def spawn(
 
     `flags` are the CLONE_NEW* of new namespaces, CLONE_NEWTIME included; `joins` are entered in the
     order given. The first process starts with every signal blocked: gocker's handlers are not its own.
-    Raise OSError.
+    It is not dumpable from birth, since that is inherited: so the caller is not from here on, either,
+    which as root it does not notice. Source: PR_SET_DUMPABLE(2const). Raise OSError.
     """
+    prctl(process.PR_SET_DUMPABLE, 0)
     mask = change_mask(BLOCK, ALL)
     try:
         if joins or flags & process.CLONE_NEWTIME:

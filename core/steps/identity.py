@@ -156,7 +156,11 @@ class OomScoreAdj(Step):
 
 
 class Undumpable(Step):
-    """Keep processes inside from looking into this one, its memory and its fds, until exec (R14)."""
+    """Keep processes inside from looking into this one, its memory and its fds, until exec (R14).
+
+    It is so from its birth (`kernel.spawn`), and made sure of here: a user namespace that was joined has
+    changed its ids meanwhile.
+    """
 
     op = "undumpable"
 

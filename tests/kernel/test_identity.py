@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 from firstprocess import HOST_PATH, launch, program
 
+from gocker import init
 from gocker.errors import KernelError
 from gocker.kernel import caps, ids, rlimit
 from gocker.kernel.process import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER
+from gocker.kernel.progress import Progress
+from gocker.kernel.spawn import spawn
 from gocker.kernel.syscalls import call, prctl, unshare
 from gocker.model import ContainerSpec, Rlimit
 from gocker.plan import Context, Step
@@ -194,6 +199,28 @@ def test_the_first_process_is_not_dumpable_and_the_program_is() -> None:
     dumpable = Call(lambda: say(prctl(4, 1)))  # PR_SET_DUMPABLE: whatever other tests did to this process
     outcome = launch([dumpable, tell, Undumpable(), tell, *program("/usr/bin/python3", "-S", "-c", script)])
     assert outcome.lines == ["0", "1", "0", "1"]
+
+
+def test_new_ids_do_not_make_the_first_process_dumpable_again() -> None:
+    """As the kernel would make it where the sysctl fs.suid_dumpable is 1."""
+    new_ids = SetUser()
+    new_ids.__dict__["execute"] = lambda ctx: prctl(4, 1)  # PR_SET_DUMPABLE
+
+    def tell() -> None:
+        raise KernelError("tell", "", f"dumpable: {prctl(3)}")
+
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    progress = Progress()
+    pid, pidfd = spawn(
+        lambda: init.enter((new_ids, Call(tell)), Context(None), theirs, (0, 1, 2), progress), 0
+    )
+    with ours, theirs:
+        ours.send(init.GO)
+        assert os.waitpid(pid, 0)[1] >> 8 == 125
+        (message,) = [text for _ in range(2) if (text := json.loads(ours.recv(4096))).get("failed")]
+    os.close(pidfd)
+    progress.close()
+    assert message["failed"]["reason"] == "dumpable: 0"
 
 
 def test_the_session_keyring_is_the_containers_own() -> None:

@@ -14,8 +14,9 @@ from typing import Any, NoReturn
 
 import pytest
 
-from gocker.kernel import process, spawn
+from gocker.kernel import caps, process, spawn
 from gocker.kernel.spawn import spawn as make
+from gocker.kernel.syscalls import prctl
 
 DAY = 86400
 KINDS = {
@@ -109,6 +110,50 @@ def test_it_is_born_with_every_signal_blocked_and_ours_are_as_before() -> None:
             assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before | {signal.SIGUSR2}
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def without_ptrace(look: Callable[[], Any]) -> Any:
+    """What `look` returns in a process that has all of our capabilities but CAP_SYS_PTRACE, as JSON."""
+    read, write = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            caps.set_capabilities(caps.permitted() - {"CAP_SYS_PTRACE"})
+            prctl(process.PR_SET_DUMPABLE, 1)  # whatever other tests did to this process
+            os.write(write, json.dumps(look()).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with open(read, "rb") as file:
+        data = file.read()
+    os.waitpid(pid, 0)
+    return json.loads(data)
+
+
+@pytest.mark.parametrize("flags", [0, process.CLONE_NEWPID, process.CLONE_NEWTIME])
+def test_nobody_looks_into_it_from_the_moment_it_is_born(flags: int) -> None:
+    """Who has the same rights but CAP_SYS_PTRACE may look into a process only while that is dumpable."""
+
+    def wait() -> NoReturn:
+        signal.pause()
+        os._exit(0)
+
+    def look() -> list[str]:
+        seen = []
+        plain, _ = process.clone(0)
+        if plain == 0:
+            wait()
+        born, _ = make(wait, flags)
+        for pid in (plain, born):
+            try:
+                seen.append(os.readlink(f"/proc/{pid}/exe"))
+            except OSError as error:
+                seen.append(errno.errorcode[error.errno or 0])
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        return seen
+
+    assert without_ptrace(look) == [os.path.realpath("/proc/self/exe"), "EACCES"]
 
 
 # --- clocks
