@@ -57,6 +57,20 @@ static void put(const char *path, const char *text, int flags)
 	close(fd);
 }
 
+/* On a busy machine the kernel may hold a cgroup for a moment after its last process was waited for; gocker tries
+ * again in the same way. */
+static void take_away(const char *path)
+{
+	long patience = 5000; /* milliseconds */
+
+	for (long nap = 1; rmdir(path) < 0; nap = nap < 25 ? 2 * nap : 50) {
+		struct timespec pause = {.tv_nsec = nap * 1000000};
+		if (errno != EBUSY || (patience -= nap) < 0)
+			err(1, "rmdir %s", path);
+		nanosleep(&pause, NULL);
+	}
+}
+
 static int new_mount(const char *type, const char *const *options, unsigned attributes)
 {
 	int context = syscall(SYS_fsopen, type, FSOPEN_CLOEXEC), fd;
@@ -300,12 +314,12 @@ static void start(int number)
 	for (size_t i = 0; have_v1 && i < LEN(v1); i++) {
 		close(tasks[i]);
 		snprintf(path, sizeof path, "/sys/fs/cgroup/%s/gocker-bench/%s", v1[i], id);
-		CHECK(rmdir(path));
+		take_away(path);
 		snprintf(path, sizeof path, "/sys/fs/cgroup/%s/gocker-bench", v1[i]);
 		rmdir(path); /* unless another benchmark is in it */
 	}
 	snprintf(path, sizeof path, "%s/gocker-bench/%s", unified, id);
-	CHECK(rmdir(path));
+	take_away(path);
 	snprintf(path, sizeof path, "%s/gocker-bench", unified);
 	rmdir(path);
 	static const char *const left[] = {"etc/hosts", "etc/hostname", "etc/resolv.conf", "etc", "work/work/incompat/volatile/dirty", "work/work/incompat/volatile",
@@ -317,7 +331,7 @@ static void start(int number)
 		if (unlinkat(directory, left[i], 0) < 0 && errno == EISDIR)
 			unlinkat(directory, left[i], AT_REMOVEDIR);
 	close(directory);
-	CHECK(rmdir(path));
+	take_away(path);
 }
 
 int main(int argc, char **argv)
