@@ -44,7 +44,7 @@ def plan_cgroups(
     spec: ContainerSpec, registry: Registry, hierarchies: Hierarchies, phases: Phases
 ) -> CgroupPlan:
     """Append the cgroup steps to the host, parent and remove phases."""
-    cgroup = "/".join((spec.cgroup_parent.rstrip("/"), GOCKER_CGROUP, spec.id))
+    cgroup = spec.cgroup_path or f"/{GOCKER_CGROUP}/{spec.id}"
     asked = _by_controller(spec.limits)
     unbound: dict[str, str] = {}
     joined: list[Joined] = []
@@ -84,7 +84,7 @@ def plan_cgroups(
     kill.sort(key=lambda place: "/pids/" not in place[0])  # the pids directory can stop forks first
     if born:
         kill.insert(0, (born, Hierarchy.V2.value))
-    rows = _rows(joined, hierarchies.v2 if born else None)
+    rows = _rows(joined, hierarchies.v2 if born else None, born)
     return CgroupPlan(joined=tuple(joined), born=born, kill=tuple(kill), rows=rows, unbound=unbound)
 
 
@@ -108,7 +108,7 @@ def _require_device_filter(spec: ContainerSpec, registry: Registry, joined: list
     It is a plug-in like others, but no start may go without because it is refused or the host lacks
     its controller. In a user namespace of its own a container cannot make nodes.
     """
-    able = "CAP_MKNOD" in spec.capabilities and spec.namespace("user").mode != "private"
+    able = "CAP_MKNOD" in spec.capabilities.bounding and spec.namespace("user").mode != "private"
     if spec.privileged or not able or any(one.plugin.name == DEVICES for one in joined):
         return
     registry.controller(DEVICES)  # says why when it is missing or refused
@@ -141,16 +141,16 @@ def _make(joined: list[Joined], hierarchies: Hierarchies, cgroup: str, phases: P
     return path
 
 
-def _rows(joined: list[Joined], unified: Place | None) -> CgroupRows:
+def _rows(joined: list[Joined], unified: Place | None, born: str) -> CgroupRows:
     """The hierarchies that the container has a directory of its own in, by the names of their mounts here."""
-    rows: dict[str, tuple[str, str, tuple[str, ...]]] = {}
+    rows: dict[str, tuple[str, str, tuple[str, ...], str]] = {}
     for one in joined:
         place = one.place
         if place.version is Hierarchy.V1:
             name = place.mountpoint.rpartition("/")[2]
-            rows[place.mountpoint] = (name, "cgroup", (place.controller, *place.comounted))
+            rows[place.mountpoint] = (name, "cgroup", (place.controller, *place.comounted), one.path)
     if unified is not None:
-        rows[unified.mountpoint] = ("unified" if rows else "", "cgroup2", ())
+        rows[unified.mountpoint] = ("unified" if rows else "", "cgroup2", (), born)
     return tuple(rows.values())
 
 
@@ -167,10 +167,9 @@ def _drop_unknown(
 
 def _check_keys(plugin: CgroupController, requests: dict[str, LimitRequest]) -> None:
     """Refuse a key that the plug-in does not declare: it would be dropped in silence."""
-    known = {entry.key for entry in plugin.limits}
     for label, request in requests.items():
-        if label not in known:
-            takes = ", ".join(sorted(known)) or "no limit"
+        if not any(entry.takes(label) for entry in plugin.limits):
+            takes = ", ".join(sorted(entry.key for entry in plugin.limits)) or "no limit"
             raise LimitError("set limit", f"{label}={request.value}", f"unknown; {plugin.name} takes {takes}")
 
 

@@ -34,13 +34,28 @@ class NamespaceRequest(Record):
 
 
 class Mount(Record):
-    """A mount inside the container beyond the ones that every container has."""
+    """A mount inside the container, in the order of the list that it is in."""
 
-    kind: str  # bind | tmpfs
+    kind: str  # bind, or a file system: proc sysfs cgroup devpts mqueue tmpfs ...; cgroup is v1 or v2, as the host has it
     target: str  # absolute, inside
     source: str = ""  # host path of a bind
-    readonly: bool = False
-    options: tuple[str, ...] = ()  # nosuid nodev noexec size=64m mode=1777 rprivate rbind ...
+    options: tuple[
+        str, ...
+    ] = ()  # of mount(8): ro nosuid nodev noexec size=64m mode=1777 rprivate rbind rro ...
+    uid_map: tuple[IdMap, ...] = ()  # ids of a bind, mapped: mount_setattr(2)
+    gid_map: tuple[IdMap, ...] = ()
+
+
+class Device(Record):
+    """A device node inside, beyond the ones that every container has."""
+
+    path: str  # absolute, inside
+    kind: str  # c u b p, as mknod(1)
+    major: int = 0
+    minor: int = 0
+    mode: int = 0o666  # permission bits
+    uid: int = 0
+    gid: int = 0
 
 
 class Rootfs(Record):
@@ -49,6 +64,8 @@ class Rootfs(Record):
     lower: str  # absolute host path of a directory
     writable: bool = False  # true: bind it; false: overlay with an upper of its own
     readonly: bool = False  # --read-only: the root inside is mounted read-only
+    nodev: bool = True  # device files in it cannot be opened
+    propagation: str = ""  # of the root inside, in the end: private slave shared unbindable; "" is private
 
 
 class Rlimit(Record):
@@ -57,6 +74,58 @@ class Rlimit(Record):
     name: str
     soft: int
     hard: int
+
+
+class Capabilities(Record):
+    """The five sets of capabilities(7), by CAP_ names."""
+
+    bounding: tuple[str, ...] = ()
+    effective: tuple[str, ...] = ()
+    permitted: tuple[str, ...] = ()
+    inheritable: tuple[str, ...] = ()
+    ambient: tuple[str, ...] = ()
+
+
+def plain_capabilities(names: tuple[str, ...]) -> Capabilities:
+    """Bounding, effective and permitted; nothing is inherited (SECURITY R9)."""
+    return Capabilities(bounding=names, effective=names, permitted=names)
+
+
+class Hook(Record):
+    """A program that is run at one point of a container's life. Source: OCI runtime spec, config, POSIX-platform Hooks."""
+
+    kind: str  # prestart createRuntime createContainer startContainer poststart poststop
+    path: str  # absolute
+    args: tuple[str, ...] = ()  # with argv[0]; () is the path alone
+    env: tuple[str, ...] = ()
+    timeout: float | None = None  # seconds
+
+
+class Scheduler(Record):
+    """The arguments of sched_setattr(2)."""
+
+    policy: str  # SCHED_OTHER SCHED_FIFO SCHED_RR SCHED_BATCH SCHED_ISO SCHED_IDLE SCHED_DEADLINE
+    nice: int = 0
+    priority: int = 0
+    flags: tuple[str, ...] = ()  # SCHED_FLAG_*
+    runtime: int = 0  # nanoseconds, as the next two
+    deadline: int = 0
+    period: int = 0
+
+
+class IoPriority(Record):
+    """The arguments of ioprio_set(2)."""
+
+    kind: str  # IOPRIO_CLASS_RT IOPRIO_CLASS_BE IOPRIO_CLASS_IDLE
+    priority: int = 0
+
+
+class MemoryPolicy(Record):
+    """The arguments of set_mempolicy(2)."""
+
+    mode: str  # MPOL_DEFAULT MPOL_BIND MPOL_INTERLEAVE MPOL_PREFERRED MPOL_LOCAL ...
+    nodes: str = ""  # list format of cpuset(7)
+    flags: tuple[str, ...] = ()  # MPOL_F_*
 
 
 class ContainerSpec(Record):
@@ -78,24 +147,39 @@ class ContainerSpec(Record):
     gid_map: tuple[IdMap, ...] = ()
     time_offsets: tuple[tuple[str, int, int], ...] = ()  # ("boottime", seconds, nanoseconds)
     limits: tuple[LimitRequest, ...] = ()
-    cgroup_parent: str = ""  # below which gocker/ID is made; "" is gocker's own cgroup's root
+    cgroup_path: str = ""  # absolute, below the mount point of each hierarchy; "" is /gocker/ID
     mounts: tuple[Mount, ...] = ()
-    shm_size: int = 64 << 20  # bytes
-    capabilities: tuple[str, ...] = ()  # CAP_ names, bounding = permitted = effective
+    etc: bool = False  # hosts, hostname and resolv.conf of its own below /etc
+    devices: tuple[Device, ...] = ()
+    capabilities: Capabilities = Capabilities()
     no_new_privileges: bool = True
-    seccomp: str = "default"  # default | unconfined | absolute path of an OCI profile
+    seccomp: str = "default"  # default | unconfined | absolute path of a profile, or its name where seccomp_profile is set
+    seccomp_profile: str = ""  # JSON: linux.seccomp of an OCI config
     privileged: bool = False
     masked_paths: tuple[str, ...] = ()
     readonly_paths: tuple[str, ...] = ()
     rlimits: tuple[Rlimit, ...] = ()
     sysctls: tuple[tuple[str, str], ...] = ()
     oom_score_adj: int | None = None
+    umask: int = 0o022
+    scheduler: Scheduler | None = None
+    io_priority: IoPriority | None = None
+    cpu_affinity: tuple[str, str] = ("", "")  # CPU lists until the exec and from then on; "" leaves it
+    memory_policy: MemoryPolicy | None = None
+    personality: int | None = None  # personality(2)
+    apparmor_profile: str = ""
+    selinux_label: str = ""  # of the process
+    mount_label: str = ""  # SELinux context of the file systems that are made
+    hooks: tuple[Hook, ...] = ()
+    preserve_fds: int = 0  # how many fds from 3 on the program gets
+    session_keyring: bool = True  # a new one
     terminal: bool = False
     interactive: bool = False
     init: bool = False
     stop_signal: str = "SIGTERM"
     timeout: float | None = None  # seconds
-    labels: tuple[tuple[str, str], ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()  # annotations, in the words of the OCI
+    bundle: str = ""  # host directory with config.json; "" for `gocker run`
 
     def namespace(self, kind: str) -> NamespaceRequest:
         """The request for `kind`; host when none was made."""

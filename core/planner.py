@@ -96,9 +96,12 @@ def _host_files(spec: ContainerSpec, directory: str) -> list[Step]:
     """The container's own directory: overlay layers and /etc files."""
     if spec.rootfs is None:
         return []
-    steps: list[Step] = [MakeDirectory(path=directory, private=True)]
-    layers = ("etc",) if spec.rootfs.writable else ("upper", "work", "etc")
-    steps += [MakeDirectory(path=f"{directory}/{name}", mode=0o755) for name in layers]
+    layers = () if spec.rootfs.writable else ("upper", "work")
+    names = (*layers, "etc") if spec.etc else layers
+    steps: list[Step] = [MakeDirectory(path=directory, private=True)] if names else []
+    steps += [MakeDirectory(path=f"{directory}/{name}", mode=0o755) for name in names]
+    if not spec.etc:
+        return steps
     hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
     if spec.hostname:
         hosts += f"127.0.1.1\t{spec.hostname}\n"

@@ -46,7 +46,7 @@ class Filter(Record):
 
 def seccomp_step(spec: ContainerSpec, data_root: str) -> InstallSeccomp | None:
     """The step that installs the filter of `spec`, None when it is unconfined; see `seccomp_filter`."""
-    found = seccomp_filter(spec.seccomp, spec.capabilities, data_root)
+    found = seccomp_filter(spec.seccomp, spec.capabilities.bounding, data_root)
     if found is None:
         return None
     return InstallSeccomp(

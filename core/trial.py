@@ -13,19 +13,19 @@ from typing import Any, NoReturn
 
 from gocker import paths
 from gocker.api import CgroupController
+from gocker.defaults import MASKED_PATHS, READONLY_PATHS, default_mounts
 from gocker.errors import GockerError, KernelError, errno_name
 from gocker.hierarchy import Hierarchies, Place
 from gocker.kernel import cgroupfs, process, stub
 from gocker.kernel.caps import docker_capabilities
 from gocker.kernel.spawn import Offset, spawn
 from gocker.launcher import Launcher
-from gocker.model import ContainerSpec, Hierarchy, IdMap, NamespaceRequest, Rootfs
+from gocker.model import ContainerSpec, Hierarchy, IdMap, NamespaceRequest, Rootfs, plain_capabilities
 from gocker.plan import HOST, INIT, PARENT, PHASES, REMOVE, Context
 from gocker.planner import build_plan
 from gocker.receipt import signal_name
 from gocker.recorder import GroupRecorder, Phases
 from gocker.registry import Registry
-from gocker.rootplan import MASKED_PATHS, READONLY_PATHS
 from gocker.seccomp import seccomp_step
 from gocker.state import new_id
 from gocker.steps.cgroup import EnableControllers, MakeCgroup
@@ -254,9 +254,11 @@ def try_container(registry: Registry, hierarchies: Hierarchies, *kinds: str, ter
             rootfs=Rootfs(lower=f"{directory}/rootfs"),
             hostname="gocker-doctor",
             namespaces=tuple(NamespaceRequest(kind=kind) for kind in (*_PRIVATE, *kinds)),
+            mounts=default_mounts(dict.fromkeys((*_PRIVATE, *kinds), "private"), gid_map=maps),
+            etc=True,
             uid_map=maps,
             gid_map=maps,
-            capabilities=docker_capabilities((), (), privileged=False),
+            capabilities=plain_capabilities(docker_capabilities((), (), privileged=False)),
             masked_paths=MASKED_PATHS,
             readonly_paths=READONLY_PATHS,
             terminal=terminal,

@@ -7,12 +7,13 @@ import signal
 import stat
 from typing import Any
 
+from gocker.cli.mounts import absolute, mounts
+from gocker.defaults import MASKED_PATHS, READONLY_PATHS
 from gocker.errors import UsageError
 from gocker.kernel.caps import docker_capabilities
 from gocker.kernel.rlimit import parse_ulimit
-from gocker.limits import LimitRequest, parse_limit, parse_size
-from gocker.model import ContainerSpec, IdMap, Mount, NamespaceRequest, Rootfs
-from gocker.rootplan import MASKED_PATHS, READONLY_PATHS
+from gocker.limits import LimitRequest, parse_limit
+from gocker.model import ContainerSpec, IdMap, NamespaceRequest, Rootfs, plain_capabilities
 from gocker.state import SHORT_ID, new_id
 from gocker.steps.namespaces import sysctl_parts
 
@@ -36,10 +37,6 @@ _NAMESPACE_FLAGS = (
     ("timens", "time"),
 )
 _DEFAULT_IDMAP = "0:100000:65536"
-_MOUNT_REMEDY = "-v /host/path:/inside:ro"
-_BIND_OPTIONS = frozenset(
-    ("private", "rprivate", "slave", "rslave", "shared", "rshared", "nosuid", "dev", "nodev", "noexec")
-)
 _HOSTNAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _MAX_ENV_FILE = 1 << 20  # bytes
 _MAX_TIMEOUT = 10 * 365 * 86400.0  # seconds
@@ -82,10 +79,12 @@ def build_spec(options: Options, find_rootfs: Any) -> ContainerSpec:
         gid_map=gid_map,
         time_offsets=_time_offsets(options, private=modes["time"] == "private"),
         limits=_limits(options),
-        cgroup_parent=_cgroup_parent(options["cgroup_parent"]),
-        mounts=_mounts(options),
-        shm_size=parse_size(options["shm_size"], "shm-size"),
-        capabilities=docker_capabilities(options["cap_add"], options["cap_drop"], privileged=privileged),
+        cgroup_path=_cgroup_path(options["cgroup_parent"], container),
+        mounts=mounts(options, modes, gid_map),
+        etc=True,
+        capabilities=plain_capabilities(
+            docker_capabilities(options["cap_add"], options["cap_drop"], privileged=privileged)
+        ),
         no_new_privileges=no_new_privileges,
         seccomp=seccomp,
         privileged=privileged,
@@ -108,6 +107,7 @@ def _root(
 ) -> tuple[Rootfs, str, tuple[str, ...]]:
     """The root file system, what the user calls it, and the arguments left."""
     readonly: bool = options["read_only"]
+    nodev = not options["privileged"]
     if options["rootfs"] is not None:
         from gocker.images import check_rootfs
 
@@ -115,12 +115,14 @@ def _root(
         if mode not in ("rw", "ro"):
             path, mode = options["rootfs"], "ro"
         lower = check_rootfs(path)
-        return Rootfs(lower=lower, writable=mode == "rw", readonly=readonly), options["rootfs"], arguments
+        rootfs = Rootfs(lower=lower, writable=mode == "rw", readonly=readonly, nodev=nodev)
+        return rootfs, options["rootfs"], arguments
     if not arguments:
         raise UsageError(
             "run", "", "no image was given", remedy="gocker run base COMMAND, or --rootfs DIR COMMAND"
         )
-    return Rootfs(lower=find_rootfs(arguments[0]), readonly=readonly), arguments[0], arguments[1:]
+    rootfs = Rootfs(lower=find_rootfs(arguments[0]), readonly=readonly, nodev=nodev)
+    return rootfs, arguments[0], arguments[1:]
 
 
 def _limits(options: Options) -> tuple[LimitRequest, ...]:
@@ -271,106 +273,6 @@ def _read_env_file(path: str) -> list[tuple[str, str]]:
     return [(where, line.removesuffix("\r")) for where, line in lines if line and line[0] != "#"]
 
 
-def _mounts(options: Options) -> tuple[Mount, ...]:
-    return (
-        *(_volume(text) for text in options["volume"]),
-        *(_mount(text) for text in options["mount"]),
-        *(_tmpfs(text) for text in options["tmpfs"]),
-    )
-
-
-def _volume(text: str) -> Mount:
-    source, _, rest = text.partition(":")
-    target, _, options = rest.partition(":")
-    if not target:
-        raise UsageError("mount volume", text, "not SRC:DST[:OPTIONS]", remedy=_MOUNT_REMEDY)
-    return _bind(text, source, target, tuple(option for option in options.split(",") if option))
-
-
-def _bind(text: str, source: str, target: str, options: tuple[str, ...]) -> Mount:
-    """A bind whose source is there; device files work only where the source itself is one."""
-    if not source.startswith("/"):
-        raise UsageError(
-            "mount volume", text, f"{source!r} is not an absolute host path", remedy='-v "$PWD":/inside'
-        )
-    kept = [option for option in options if option not in {"ro", "rw"}]
-    unknown = [option for option in kept if option not in _BIND_OPTIONS]
-    if unknown:
-        known = ", ".join(sorted({*_BIND_OPTIONS, "ro", "rw"}))
-        raise UsageError("mount volume", text, f"unknown option {unknown[0]!r}", remedy=f"known: {known}")
-    if {"ro", "rw"} <= set(options):
-        raise UsageError("mount volume", text, "it is both ro and rw", remedy="leave one of them out")
-    try:
-        mode = os.stat(source).st_mode
-    except OSError as error:
-        raise UsageError.from_os("mount volume", source, error, remedy="make it first") from error
-    except ValueError as error:
-        raise UsageError("mount volume", repr(source), str(error)) from error
-    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-        kept.insert(0, "dev")
-    return Mount(
-        kind="bind",
-        target=_absolute("mount volume", target, text),
-        source=source,
-        readonly="ro" in options,
-        options=tuple(kept),
-    )
-
-
-def _mount(text: str) -> Mount:
-    fields = dict.fromkeys(("type", "source", "target"), "")
-    options: list[str] = []
-    aliases = {"src": "source", "dst": "target", "destination": "target"}
-    for part in text.split(","):
-        key, equals, value = part.partition("=")
-        key = aliases.get(key, key)
-        if key in fields and equals:
-            fields[key] = value
-        elif key in ("ro", "readonly") and value in ("", "true", "1"):
-            options.append("ro")
-        elif key == "bind-propagation":
-            options.append(value)
-        elif key == "tmpfs-size":
-            options.append(f"size={parse_size(value, 'tmpfs-size')}")
-        elif key == "tmpfs-mode":
-            options.append(f"mode={value}")
-        else:
-            raise UsageError(
-                "mount", text, f"unknown field {part!r}", remedy="type=bind,src=/host,dst=/inside,ro"
-            )
-    if fields["type"] == "bind":
-        return _bind(text, fields["source"], fields["target"], tuple(options))
-    if fields["type"] == "tmpfs":
-        return _tmpfs_mount(text, fields["target"], options)
-    raise UsageError(
-        "mount",
-        text,
-        f"type {fields['type']!r} is not bind or tmpfs",
-        remedy="type=bind,src=/host,dst=/inside",
-    )
-
-
-def _tmpfs(text: str) -> Mount:
-    target, _, options = text.partition(":")
-    return _tmpfs_mount(text, target, [option for option in options.split(",") if option])
-
-
-def _tmpfs_mount(text: str, target: str, options: list[str]) -> Mount:
-    for option in options:
-        name, equals, value = option.partition("=")
-        octal = value.isascii() and value.isdigit() and value.strip("01234567") == "" and len(value) <= 4
-        if equals and name == "mode" and not octal:
-            raise UsageError("mount tmpfs", text, f"mode {value!r} is not octal", remedy="mode=1777")
-        if equals and name == "size" and not value.removesuffix("%").isdigit():
-            parse_size(value, "tmpfs-size")
-    return Mount(
-        kind="tmpfs",
-        target=_absolute("mount tmpfs", target, text),
-        readonly="ro" in options,
-        options=tuple(option for option in options if option not in {"ro", "rw"}),
-    )
-
-
 def _security(texts: tuple[str, ...], *, privileged: bool) -> tuple[bool, str]:
     no_new_privileges, seccomp = not privileged, "unconfined" if privileged else "default"
     for text in texts:
@@ -389,26 +291,20 @@ def _security(texts: tuple[str, ...], *, privileged: bool) -> tuple[bool, str]:
     return no_new_privileges, seccomp
 
 
-def _absolute(operation: str, path: str, text: str = "") -> str:
-    """`path`, which is from the option's `text`."""
-    if not path.startswith("/") or "\0" in path:
-        reason = f"{path!r} is not an absolute path inside the container"
-        raise UsageError(operation, text or path, reason, remedy="begin it with a /")
-    return path
-
-
 def _directory(path: str) -> str:
     """A working directory without `//` and `.`; `..` stays, since a link may come before it."""
     if not path:
         return "/"
-    parts = _absolute("set working directory", path).split("/")
+    parts = absolute("set working directory", path).split("/")
     return "/" + "/".join(part for part in parts if part not in {"", "."})
 
 
-def _cgroup_parent(path: str) -> str:
+def _cgroup_path(path: str, container: str) -> str:
+    """gocker/ID below the parent that was asked for, or the root of each hierarchy."""
     if ".." in path.split("/") or "\0" in path:
         raise UsageError("set --cgroup-parent", path, "has a .. in it", remedy="a path such as /slurm/job7")
-    return "/" + path.strip("/") if path.strip("/") else ""
+    parent = f"/{path.strip('/')}" if path.strip("/") else ""
+    return f"{parent}/gocker/{container}"
 
 
 def _signal_name(text: str) -> str:

@@ -78,7 +78,7 @@ _VERSION_3 = 0x20080522  # of capset(2): two 32-bit words a set
 _HEADER = struct.Struct("=Ii")
 _DATA = struct.Struct("=6I")  # effective, permitted, inheritable: low words, then high words
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
-_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
 _MAX = 63  # what two words can hold
 
 
@@ -158,27 +158,40 @@ def drop_bounding(keep: Iterable[str]) -> None:
             raise
 
 
-def set_capabilities(keep: Iterable[str]) -> None:
-    """Make `keep` the permitted and effective set; the inheritable and the ambient become empty.
+def set_capabilities(
+    effective: Iterable[str],
+    permitted_set: Iterable[str],
+    inheritable: Iterable[str] = (),
+    ambient: Iterable[str] = (),
+) -> None:
+    """Make these the sets of this process, by CAP_ names.
 
     Raise KernelError when this process lacks one of them. Source: capset(2), PR_CAP_AMBIENT(2const).
     """
-    names = tuple(keep)
-    mask = sum(1 << NUMBERS[name] for name in names)
-    low, high = mask & 0xFFFFFFFF, mask >> 32
+    kept = tuple(permitted_set)
+    masks = [_mask(names) for names in (effective, kept, inheritable)]
+    low, high = ([mask & 0xFFFFFFFF for mask in masks], [mask >> 32 for mask in masks])
     prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     try:
-        call("capset", _HEADER.pack(_VERSION_3, 0), _DATA.pack(low, low, 0, high, high, 0))
+        call("capset", _HEADER.pack(_VERSION_3, 0), _DATA.pack(*low, *high))
+        for name in ambient:
+            prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, NUMBERS[name], 0, 0)
     except PermissionError as error:
         have = permitted()
-        lacking = [name for name in names if name not in have]
+        lacking = [name for name in kept if name not in have]
         raise KernelError(
             "set capabilities",
-            ",".join(lacking or names),
-            "gocker itself does not have it",
-            remedy="start gocker with it, or leave it out by --cap-drop",
+            ",".join(lacking or kept),
+            "gocker itself does not have it" if lacking else "the sets contradict each other",
+            remedy="start gocker with it, or leave it out by --cap-drop"
+            if lacking
+            else "see capabilities(7)",
             errno=error.errno or 0,
         ) from error
+
+
+def _mask(names: Iterable[str]) -> int:
+    return sum(1 << NUMBERS[name] for name in names)
 
 
 def permitted() -> set[str]:

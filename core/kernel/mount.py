@@ -58,16 +58,17 @@ _statfs_buffer = ctypes.create_string_buffer(256)  # struct statfs is 120 bytes;
 _LOG_LINES = 16  # the kernel keeps 8
 
 
-def new_mount(fstype: str, options: tuple[str, ...] = (), attributes: int = 0) -> int:
+def new_mount(fstype: str, options: tuple[str, ...] = (), attributes: int = 0, source: str = "") -> int:
     """A detached mount of a new file system instance, as an O_PATH fd.
 
-    `options` are the file system's own ("size=64m", "newinstance"), `attributes` MOUNT_ATTR_*.
+    `options` are the file system's own ("size=64m", "newinstance"), `attributes` MOUNT_ATTR_*, `source` a
+    device where the file system is on one; mount(8) shows it, else the type.
     Raise OSError; GockerError when the kernel said in words what it did not like.
     """
     name = fstype.encode()
     context = call("fsopen", name, _FSOPEN_CLOEXEC)
     try:
-        call("fsconfig", context, _FSCONFIG_SET_STRING, b"source", name, 0)  # what df and mount show first
+        call("fsconfig", context, _FSCONFIG_SET_STRING, b"source", os.fsencode(source) or name, 0)
         for option in options:
             key, equals, value = option.partition("=")
             if equals:

@@ -13,37 +13,57 @@ PATH = "/sys/fs/cgroup"
 
 
 class MountCgroups(Step):
-    """Mount hierarchies of cgroup v1, and v2 beside them, in a directory each; after UnshareCgroup.
+    """Mount hierarchies of cgroup v1, and v2 beside them, in a directory each; pure v2 right at PATH.
 
-    Pure v2 is a MountFs of cgroup2.
+    After UnshareCgroup the root of each is the container's own cgroup. Without a cgroup namespace of its
+    own the container's cgroup alone is bound there.
     """
 
     op = "mount-cgroups"
 
-    rows: tuple[tuple[str, str, tuple[str, ...]], ...]
-    """(directory, `cgroup` or `cgroup2`, options): ("cpu,cpuacct", "cgroup", ("cpu", "cpuacct"))."""
-    readonly: bool = True
+    rows: tuple[tuple[str, str, tuple[str, ...], str], ...]
+    """(directory, `cgroup` or `cgroup2`, options, host path of the container's own cgroup)."""
+    target: str = PATH
+    options: tuple[str, ...] = ()  # of mount(8)
+    bind: bool = False
 
     def describe(self) -> str:
         """`mount -t cgroup -o ro /sys/fs/cgroup/{memory,pids}`."""
-        mode = "ro" if self.readonly else "rw"
-        return f"mount -t cgroup -o {mode} cgroup {PATH}/{{{','.join(row[0] for row in self.rows)}}}"
+        names = ",".join(row[0] for row in self.rows)
+        where = f"{self.target}/{{{names}}}" if names else self.target
+        options = f" -o {','.join(self.options)}" if self.options else ""
+        return f"mount {'--bind' if self.bind else '-t cgroup'}{options} cgroup {where}"
 
     def execute(self, ctx: Context) -> None:
-        """A tmpfs with the directories, then the hierarchies; the root of each is the own cgroup."""
-        attributes = sort_options(("nosuid", "nodev", "noexec", "ro" if self.readonly else "rw")).attributes
-        top = mount.new_mount("tmpfs", ("mode=755", "size=64k"), attributes & ~mount.MOUNT_ATTR_RDONLY)
-        for directory, _, _ in self.rows:
-            os.mkdir(directory, 0o755, dir_fd=top)
-            for name in directory.split(",") if "," in directory else ():
-                os.symlink(directory, name, dir_fd=top)
-        target = system_directory(ctx, PATH)
-        mount.attach(top, target)
+        """A tmpfs with the directories, then the hierarchies, and read-only last."""
+        options = sort_options(self.options)
+        attributes = options.attributes | options.deep_attributes
+        target = system_directory(ctx, self.target)
+        if len(self.rows) == 1 and not self.rows[0][0]:
+            top = self._make(self.rows[0], attributes)
+            mount.attach(top, target)
+        else:
+            top = mount.new_mount("tmpfs", ("mode=755", "size=64k"), attributes & ~mount.MOUNT_ATTR_RDONLY)
+            mount.attach(top, target)
+            for row in self.rows:
+                self._mount_below(top, row, attributes)
+            mount.set_attributes(top, attributes & mount.MOUNT_ATTR_RDONLY)
         os.close(target)
-        for directory, fstype, options in self.rows:
-            fd = mount.new_mount(fstype, options, attributes)
-            mount.attach_at(fd, os.fsencode(directory), top)
-            os.close(fd)
-        if self.readonly:
-            mount.set_attributes(top, mount.MOUNT_ATTR_RDONLY)
-        ctx.fds[PATH] = top
+        ctx.fds[self.target] = top
+
+    def _mount_below(self, top: int, row: tuple[str, str, tuple[str, ...], str], attributes: int) -> None:
+        directory = row[0]
+        os.mkdir(directory, 0o755, dir_fd=top)
+        for name in directory.split(",") if "," in directory else ():
+            os.symlink(directory, name, dir_fd=top)
+        fd = self._make(row, attributes)
+        mount.attach_at(fd, os.fsencode(directory), top)
+        os.close(fd)
+
+    def _make(self, row: tuple[str, str, tuple[str, ...], str], attributes: int) -> int:
+        _, fstype, options, path = row
+        if not self.bind:
+            return mount.new_mount(fstype, options, attributes)
+        fd = mount.clone_tree(mount.AT_FDCWD, os.fsencode(path))
+        mount.set_attributes(fd, attributes, propagation=mount.MS_PRIVATE)
+        return fd

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import posixpath
 import stat
 
 from gocker.errors import KernelError
 from gocker.kernel import mount
-from gocker.kernel.inroot import make_file_entry
+from gocker.kernel.inroot import make_directory, make_file_entry
 from gocker.plan import Context, Step
+from gocker.steps.targets import system_directory
 
 DEV = "/dev"
 NULL = "/dev/null"
@@ -32,30 +34,83 @@ _LINKS = {
 }
 _NODE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NODE_MODE = stat.S_IFCHR | 0o666
+_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
 
 
 class MakeDevices(Step):
-    """Make the character devices and the links in the tmpfs that is mounted on /dev."""
+    """Make the devices and the links that every container has in /dev, and others that were asked for."""
 
     op = "make-devices"
 
     nodes: tuple[str, ...] = tuple(NODES)
+    others: tuple[tuple[str, str, int, int, int, int, int], ...] = ()
+    """(path, kind, major, minor, permission bits, uid, gid)."""
 
     def describe(self) -> str:
         """`mknod -m 666 /dev/{null,zero} c && ln -s ... /dev/{fd,stdin}`."""
-        return f"mknod -m 666 /dev/{{{','.join(self.nodes)}}} c && ln -s -t /dev {' '.join(_LINKS)}"
+        text = f"mknod -m 666 /dev/{{{','.join(self.nodes)}}} c && ln -s -t /dev {' '.join(_LINKS)}"
+        for path, kind, major, minor, mode, _, _ in self.others:
+            text += f" && mknod -m {mode:o} {path} {kind}{f' {major} {minor}' if kind != 'p' else ''}"
+        return text
 
     def execute(self, ctx: Context) -> None:
         """A user namespace may not make devices: the host's own are bound instead, each proved."""
+        if DEV not in ctx.fds:
+            ctx.fds[DEV] = system_directory(ctx, DEV)
         dev = ctx.fds[DEV]
         for name in self.nodes:
-            major, minor = NODES[name]
-            try:
-                os.mknod(name, _NODE_MODE, os.makedev(major, minor), dir_fd=dev)
-            except PermissionError:
-                _bind_node(dev, name)
+            _make_node(dev, name, f"{DEV}/{name}", _NODE_MODE, NODES[name])
+        for path, kind, major, minor, mode, uid, gid in self.others:
+            parent, name = _parent(ctx, path)
+            _make_node(parent, name, path, _KINDS[kind] | mode, (major, minor))
+            os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
+            if parent != dev:
+                os.close(parent)
         for name, target in _LINKS.items():
-            os.symlink(target, name, dir_fd=dev)
+            try:  # noqa: SIM105 - contextlib is an import more
+                os.symlink(target, name, dir_fd=dev)
+            except FileExistsError:
+                pass  # the image's own /dev has one
+
+
+def _parent(ctx: Context, path: str) -> tuple[int, str]:
+    """(fd of the directory, name): below the own /dev from its fd, else in the root."""
+    head, _, name = posixpath.normpath(path).rpartition("/")
+    if head == DEV:
+        return ctx.fds[DEV], name
+    if head.startswith(f"{DEV}/"):
+        return make_directory(ctx.fds[DEV], head.removeprefix(f"{DEV}/")), name
+    return make_directory(ctx.root, head or "/"), name
+
+
+def _make_node(parent: int, name: str, path: str, mode: int, number: tuple[int, int]) -> None:
+    try:
+        os.mknod(name, mode, os.makedev(*number), dir_fd=parent)
+    except FileExistsError:
+        _require_node(parent, name, path, mode, number)
+    except PermissionError:
+        source = os.open(path, _NODE)
+        _require_same(os.fstat(source), path, mode, number)
+        _bind_node(source, parent, name)
+
+
+def _require_node(parent: int, name: str, path: str, mode: int, number: tuple[int, int]) -> None:
+    """What the image or a mount has there must be the very device."""
+    _require_same(os.stat(name, dir_fd=parent, follow_symlinks=False), path, mode, number)
+
+
+def _require_same(status: os.stat_result, path: str, mode: int, number: tuple[int, int]) -> None:
+    kind = stat.S_IFMT(mode)
+    there = (os.major(status.st_rdev), os.minor(status.st_rdev))
+    if stat.S_IFMT(status.st_mode) == kind and (stat.S_ISFIFO(kind) or there == number):
+        return
+    what = "character" if stat.S_ISCHR(kind) else "block"
+    reason = (
+        "something else is there"
+        if stat.S_ISFIFO(kind)
+        else f"it is not {what} device {number[0]}:{number[1]}"
+    )
+    raise KernelError("make device", path, reason, errno=errno.EEXIST)
 
 
 class AttachNull(Step):
@@ -103,9 +158,8 @@ def open_node(path: str, directory: int | None = None) -> int:
     return fd
 
 
-def _bind_node(dev: int, name: str) -> None:
-    source = open_node(f"/dev/{name}")
-    target = make_file_entry(dev, name)
+def _bind_node(source: int, parent: int, name: str) -> None:
+    target = make_file_entry(parent, name)
     bound = mount.clone_tree(source)
     mount.attach(bound, target)
     for fd in (source, target, bound):

@@ -334,25 +334,35 @@ def _give_stdio(uid: int, *, terminal: bool) -> None:
 
 
 class SetCapabilities(Step):
-    """Keep only these capabilities, and none when the user is not root; inheritable and ambient are empty."""
+    """Keep only these capabilities; a user that is not root keeps those alone that are ambient."""
 
     op = "set-capabilities"
 
-    keep: tuple[str, ...]  # CAP_ names
+    effective: tuple[str, ...] = ()  # CAP_ names, as in the other sets
+    permitted: tuple[str, ...] = ()
+    inheritable: tuple[str, ...] = ()
+    ambient: tuple[str, ...] = ()
     until_filter: bool = False  # keep CAP_SYS_ADMIN too: the seccomp filter goes in without no_new_privs
 
     def describe(self) -> str:
         """`setpriv --inh-caps -all --ambient-caps -all ...`."""
         admin = "  # and sys_admin until exec, for the seccomp filter" if self.until_filter else ""
-        words = ",".join(name.removeprefix("CAP_").lower() for name in self.keep)
-        return f"setpriv --inh-caps -all --ambient-caps -all  # if root: {words or 'none'}{admin}"
+        words = ",".join(name.removeprefix("CAP_").lower() for name in self.permitted)
+        sets = f"--inh-caps {_words(self.inheritable)} --ambient-caps {_words(self.ambient)}"
+        return f"setpriv {sets}  # if root: {words or 'none'}{admin}"
 
     def execute(self, ctx: Context) -> None:
-        """capset(2). What `until_filter` adds is not in the bounding set, or not root's: exec drops it."""
-        keep = self.keep if os.geteuid() == 0 else ()
-        if self.until_filter and _SYS_ADMIN not in keep:
-            keep = (*keep, _SYS_ADMIN)
-        caps.set_capabilities(keep)
+        """capset(2). What `until_filter` adds is not in the bounding set, or not root's: exec drops it.
+
+        The exec would take from a user that is not root what is not ambient; until then it would
+        stand above the user's own rights.
+        """
+        root = os.geteuid() == 0
+        effective = self.effective if root else self.ambient
+        permitted = self.permitted if root else self.ambient
+        if self.until_filter and _SYS_ADMIN not in effective:
+            effective, permitted = (*effective, _SYS_ADMIN), (*permitted, _SYS_ADMIN)
+        caps.set_capabilities(effective, permitted, self.inheritable, self.ambient)
 
 
 class NoNewPrivileges(Step):
@@ -498,11 +508,17 @@ def last_steps(spec: ContainerSpec, seccomp: InstallSeccomp | None) -> tuple[Ste
     until_filter = seccomp is not None and not spec.no_new_privileges
     environment = dict(spec.env)
     steps: list[Step] = [
-        Umask(),
+        Umask(mask=spec.umask),
         Chdir(path=spec.cwd, create=spec.rootfs is not None),
-        DropBounding(keep=spec.capabilities),
+        DropBounding(keep=spec.capabilities.bounding),
         SetUser(user=spec.user, groups=spec.groups, terminal=spec.terminal),
-        SetCapabilities(keep=spec.capabilities, until_filter=until_filter),
+        SetCapabilities(
+            effective=spec.capabilities.effective,
+            permitted=spec.capabilities.permitted,
+            inheritable=spec.capabilities.inheritable,
+            ambient=spec.capabilities.ambient,
+            until_filter=until_filter,
+        ),
     ]
     if spec.no_new_privileges:
         steps.append(NoNewPrivileges())

@@ -13,9 +13,9 @@ from gocker.plan import Context, Step
 LOWER, CONTAINER = "layer:lower", "layer:container"  # keys of ctx.fds
 
 
-def source_key(target: str) -> str:
+def source_key(source: str, target: str) -> str:
     """The key in `ctx.fds` of a mount that waits for its place inside."""
-    return f"source:{target}"
+    return f"source:{source}:{target}"
 
 
 class MapLayers(Step):
@@ -52,8 +52,8 @@ class MapLayers(Step):
             if self.overlay:
                 ctx.fds[CONTAINER] = _mapped_copy(self.container, userns)
             for name in self.etc:
-                key = source_key(f"/etc/{name}")
-                ctx.fds[key] = _mapped_copy(f"{self.container}/etc/{name}", userns)
+                source = f"{self.container}/etc/{name}"
+                ctx.fds[source_key(source, f"/etc/{name}")] = _mapped_copy(source, userns)
         finally:
             os.close(userns)
 

@@ -11,23 +11,6 @@ from gocker.plan import Context, Step
 from gocker.steps.devices import null_device
 from gocker.steps.targets import anchor
 
-# What docker hides and protects; source: moby, oci.DefaultSpec of its defaults for Linux.
-MASKED_PATHS = (
-    "/proc/acpi",
-    "/proc/asound",
-    "/proc/interrupts",
-    "/proc/kcore",
-    "/proc/keys",
-    "/proc/latency_stats",
-    "/proc/sched_debug",
-    "/proc/scsi",
-    "/proc/timer_list",
-    "/proc/timer_stats",
-    "/sys/devices/virtual/powercap",
-    "/sys/firmware",
-)
-READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
-
 
 class MaskPaths(Step):
     """Cover each path that is there: a file with the null device, a directory with an empty tmpfs."""

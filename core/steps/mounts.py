@@ -9,58 +9,72 @@ import stat
 from gocker.errors import GockerError
 from gocker.kernel import mount
 from gocker.kernel.inroot import make_directory, make_file_entry
+from gocker.kernel.userns import IdLine, user_namespace
 from gocker.plan import Context, Step
 from gocker.steps.idmap import source_key
-from gocker.steps.options import sort_options
+from gocker.steps.options import MountOptions, sort_options
 from gocker.steps.procfs import PATH as PROC
 from gocker.steps.procfs import own_procfs
-from gocker.steps.targets import refuse_proc, system_directory, user_target
+from gocker.steps.targets import bind_target, refuse_proc, system_directory, user_target
 
 
 class MountFs(Step):
-    """Mount a kernel file system of the container's own on a system directory."""
+    """Mount a new file system, on a system directory or at a place that the user chose."""
 
     op = "mount-fs"
 
-    fstype: str  # proc sysfs tmpfs devpts mqueue cgroup2
+    fstype: str  # proc sysfs tmpfs devpts mqueue cgroup2 ...
     target: str  # absolute, inside
     options: tuple[str, ...] = ()  # as in mount -o
+    source: str = ""  # a device, for file systems on one
     bind: str = ""  # host path that is bound, with all below, where a new instance is not permitted
+    follow: bool = False  # symbolic links in the target, in the root; else they are errors
 
     def describe(self) -> str:
         """`mount -t proc -o nosuid,nodev,noexec proc /proc`."""
         options = f" -o {','.join(self.options)}" if self.options else ""
-        return f"mount -t {self.fstype}{options} {self.fstype} {self.target}"
+        return f"mount -t {self.fstype}{options} {self.source or self.fstype} {self.target}"
 
     def execute(self, ctx: Context) -> None:
-        """Make it, attach it, and leave its fd in `ctx.fds[target]`."""
-        if self.target == PROC:
-            fd = own_procfs(ctx)
+        """Make it and attach it; a system directory's fd is left in `ctx.fds[target]`."""
+        fd = own_procfs(ctx) if self.target == PROC else self._make()
+        if self.follow:
+            target = user_target(ctx, self.target, directory=True)
         else:
-            fd = self._make()
             ctx.fds[self.target] = fd
-        target = system_directory(ctx, self.target)
-        mount.attach(fd, target)
-        os.close(target)
+            target = system_directory(ctx, self.target)
+        try:
+            mount.attach(fd, target)
+        finally:
+            os.close(target)
+        if self.follow:
+            os.close(fd)
 
     def _make(self) -> int:
         options = sort_options(self.options)
+        attributes = options.attributes | options.deep_attributes
+        propagation = options.propagation & ~mount.MS_REC
         try:
-            return mount.new_mount(self.fstype, options.data, options.attributes)
+            fd = mount.new_mount(self.fstype, options.data, attributes, self.source)
         except PermissionError:
             if not self.bind:
                 raise
+        else:
+            if propagation:
+                mount.set_attributes(fd, 0, propagation=propagation)
+            return fd
         # sysfs belongs to the network namespace's owner: with the host's network, a user namespace
         # cannot have one of its own.
         fd = mount.clone_tree(mount.AT_FDCWD, os.fsencode(self.bind), recursive=True)
-        mount.set_attributes(fd, options.attributes, propagation=mount.MS_PRIVATE, recursive=True)
+        mount.set_attributes(fd, attributes, propagation=mount.MS_PRIVATE, recursive=True)
         return fd
 
 
 class OpenSource(Step):
     """Take a copy of a host mount for a later BindMount, before anything changes on the way to it.
 
-    For binds that keep their propagation, and for those that a user namespace could not open.
+    For binds that keep their propagation, for those that a user namespace could not open, and for those
+    whose ids are mapped, which needs a user namespace of the host's side.
     """
 
     op = "open-source"
@@ -68,6 +82,9 @@ class OpenSource(Step):
     source: str  # host path
     target: str  # of the BindMount that will use it
     recursive: bool = True
+    uid_map: tuple[IdLine, ...] = ()  # (inside, outside, count); () leaves the ids alone
+    gid_map: tuple[IdLine, ...] = ()
+    map_all: bool = False  # mounts below it, too
 
     def describe(self) -> str:
         """`open_tree SOURCE  # for TARGET`."""
@@ -75,7 +92,16 @@ class OpenSource(Step):
 
     def execute(self, ctx: Context) -> None:
         """Leave the detached mount in `ctx.fds`."""
-        ctx.fds[source_key(self.target)] = _clone_source(self.source, recursive=self.recursive)
+        fd = _clone_source(self.source, recursive=self.recursive)
+        ctx.fds[source_key(self.source, self.target)] = fd
+        if self.uid_map:
+            userns = user_namespace(self.uid_map, self.gid_map)
+            try:
+                mount.set_attributes(fd, mount.MOUNT_ATTR_IDMAP, userns=userns, recursive=self.map_all)
+            except OSError as error:
+                raise GockerError.from_os("map the ids of", self.source, error) from error
+            finally:
+                os.close(userns)
 
 
 class BindMount(Step):
@@ -85,7 +111,7 @@ class BindMount(Step):
 
     source: str  # host path
     target: str  # absolute, inside; links in it are followed in the root
-    options: tuple[str, ...] = ()  # ro nosuid nodev noexec rbind bind rprivate rslave ...
+    options: tuple[str, ...] = ()  # ro nosuid nodev noexec rro rbind bind rprivate rslave ...
 
     def describe(self) -> str:
         """`mount --rbind -o ro SOURCE TARGET`."""
@@ -96,19 +122,12 @@ class BindMount(Step):
     def execute(self, ctx: Context) -> None:
         """Attach a copy of the source, with its attributes set before anybody can see it."""
         options = sort_options(self.options)
-        fd = ctx.fds.pop(source_key(self.target), -1)
+        fd = ctx.fds.pop(source_key(self.source, self.target), -1)
         if fd < 0:
             fd = _clone_source(self.source, recursive=options.recursive)
         try:
-            propagation = options.propagation or mount.MS_PRIVATE
-            mount.set_attributes(
-                fd,
-                options.attributes,
-                clear=options.clear & ~mount.MOUNT_ATTR_RDONLY,  # `rw` opens nothing that the host has closed
-                propagation=propagation & ~mount.MS_REC,
-                recursive=options.recursive,
-            )
-            target = user_target(ctx, self.target, directory=stat.S_ISDIR(os.fstat(fd).st_mode))
+            _set_up_copy(fd, options)
+            target = bind_target(ctx, self.target, fd)
             try:
                 mount.attach(fd, target)
             finally:
@@ -117,31 +136,23 @@ class BindMount(Step):
             os.close(fd)
 
 
-class TmpfsMount(Step):
-    """Mount an empty tmpfs at a place inside (`--tmpfs`, `--mount type=tmpfs`)."""
-
-    op = "tmpfs-mount"
-
-    target: str  # absolute, inside; links in it are followed in the root
-    options: tuple[str, ...] = ()  # ro nosuid nodev noexec size=64m mode=1777 ...
-
-    def describe(self) -> str:
-        """`mount -t tmpfs -o size=64m tmpfs TARGET`."""
-        options = f" -o {','.join(self.options)}" if self.options else ""
-        return f"mount -t tmpfs{options} tmpfs {self.target}"
-
-    def execute(self, ctx: Context) -> None:
-        """Make it and attach it."""
-        options = sort_options(self.options)
-        target = user_target(ctx, self.target, directory=True)
-        try:
-            fd = mount.new_mount("tmpfs", options.data, options.attributes)
-            try:
-                mount.attach(fd, target)
-            finally:
-                os.close(fd)
-        finally:
-            os.close(target)
+def _set_up_copy(fd: int, options: MountOptions) -> None:
+    """What is said of all mounts first, then what is said of the topmost; `rw` opens nothing that the host has closed."""
+    kind = (options.propagation or mount.MS_PRIVATE | mount.MS_REC) & ~mount.MS_REC
+    deep = not options.propagation or bool(options.propagation & mount.MS_REC)
+    mount.set_attributes(
+        fd,
+        options.deep_attributes,
+        clear=options.deep_clear & ~mount.MOUNT_ATTR_RDONLY,
+        propagation=kind if deep else 0,
+        recursive=options.recursive,
+    )
+    mount.set_attributes(
+        fd,
+        options.attributes,
+        clear=options.clear & ~mount.MOUNT_ATTR_RDONLY,
+        propagation=0 if deep else kind,
+    )
 
 
 class MountEtc(Step):
@@ -167,9 +178,10 @@ class MountEtc(Step):
         etc = make_directory(ctx.root, "etc")
         refuse_proc(etc, "/etc")
         for name in self.names:
-            fd = ctx.fds.pop(source_key(f"/etc/{name}"), -1)
+            source = f"{self.directory}/{name}"
+            fd = ctx.fds.pop(source_key(source, f"/etc/{name}"), -1)
             if fd < 0:
-                fd = _clone_source(f"{self.directory}/{name}", recursive=False)
+                fd = _clone_source(source, recursive=False)
             if self.readonly:
                 mount.set_attributes(fd, mount.MOUNT_ATTR_RDONLY)
             target = make_file_entry(etc, name)

@@ -10,10 +10,10 @@ from gocker.kernel import mount
 from gocker.kernel.inroot import DIRECTORY, PLAIN, openat2
 from gocker.plan import Context, Step
 from gocker.steps.idmap import CONTAINER, LOWER
-from gocker.steps.options import sort_options
+from gocker.steps.options import PROPAGATION, sort_options
 
 _LAYER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-_UMASK_INSIDE = 0o022  # what docker and the OCI runtimes start programs with
+_UMASK_INSIDE = 0o022
 _MOST_JOINED = 12  # of /proc/self/fd/NN: fsconfig(2) takes a string of 255 bytes
 # No redirects are followed and no metadata-only copies believed, whatever attributes a lower layer
 # carries; a mount whose layers come and go has no use for xino and index.
@@ -172,16 +172,21 @@ class PivotRoot(Step):
 
     op = "pivot-root"
 
+    propagation: str = ""  # of the new root from then on, with `r` for all mounts below: slave, rshared ...
+
     def describe(self) -> str:
         """`pivot_root . . && umount -l .`."""
-        return "pivot_root . . && umount -l ."
+        last = f" && mount --make-{self.propagation} /" if self.propagation else ""
+        return f"pivot_root . . && umount -l .{last}"
 
     def execute(self, ctx: Context) -> None:
-        """Also close the fds that the file-system steps kept, and set the umask of programs."""
+        """Also close the fds that the file-system steps kept, and end their umask."""
         os.fchdir(ctx.root)
         mount.pivot_root_here()
         mount.detach(b".")
         os.chdir("/")
+        if self.propagation:
+            mount.set_propagation(b"/", PROPAGATION[self.propagation])
         os.umask(_UMASK_INSIDE)
         os.close(ctx.root)
         ctx.root = -1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import posixpath
 import stat
 
 from gocker.errors import GockerError
@@ -23,6 +24,7 @@ from gocker.kernel.inroot import (
     openat2,
 )
 from gocker.plan import Context
+from gocker.steps.procfs import PATH as PROC
 
 
 def anchor(ctx: Context, path: str) -> tuple[int, str, int]:
@@ -84,6 +86,43 @@ def user_target(ctx: Context, path: str, *, directory: bool) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def bind_target(ctx: Context, path: str, source: int) -> int:
+    """An O_PATH fd of where the mount behind `source` goes.
+
+    Of /proc only another procfs may take the place, and of what is in it only files that say what the
+    container should believe of its machine, each a plain file of the own procfs.
+    """
+    directory = stat.S_ISDIR(os.fstat(source).st_mode)
+    plain = posixpath.normpath(path)
+    if plain == PROC:
+        if mount.file_system_magic(source) != mount.PROC_MAGIC:
+            raise GockerError("mount on", path, "only a procfs may be there")
+        return system_directory(ctx, PROC)
+    if plain.removeprefix(f"{PROC}/") in _BELIEFS and PROC in ctx.fds and not directory:
+        return openat2(ctx.fds[PROC], plain.removeprefix(f"{PROC}/"), os.O_PATH | os.O_NOFOLLOW, SAME_MOUNT)
+    if plain.startswith(f"{PROC}/"):
+        raise GockerError("mount on", path, "it is in /proc, which must stay the container's own")
+    return user_target(ctx, path, directory=directory)
+
+
+_BELIEFS = frozenset(
+    [
+        "cpuinfo",
+        "diskstats",
+        "loadavg",
+        "meminfo",
+        "net/dev",
+        "slabinfo",
+        "stat",
+        "swaps",
+        "sys/crypto/fips_enabled",
+        "sys/kernel/ns_last_pid",
+        "uptime",
+    ]
+)
+"""What lxcfs and others mount over; source: runc, checkProcMount."""
 
 
 def _check_target(ctx: Context, fd: int, path: str, *, directory: bool) -> None:
