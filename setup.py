@@ -12,6 +12,12 @@ CONTROLLERS = {
     "cpuacct": "Cpuacct",
     "blkio": "Blkio",
     "devices": "Devices",
+    "cpu": "Cpu",
+    "freezer": "Freezer",
+    "net_cls": "NetCls",
+    "net_prio": "NetPrio",
+    "rdma": "Rdma",
+    "unified": "Unified",
 }
 NAMESPACES = {
     "uts": "Uts",

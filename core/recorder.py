@@ -8,7 +8,15 @@ from gocker.errors import PluginError
 from gocker.limits import LimitRequest
 from gocker.model import Hierarchy
 from gocker.plan import HOST, INIT, PARENT, REMOVE, Step
-from gocker.steps.cgroup import AttachCgroup, InheritFile, JoinCgroup, OpenCgroup, RemoveCgroup, WriteLimit
+from gocker.steps.cgroup import (
+    AttachCgroup,
+    EnableControllers,
+    InheritFile,
+    JoinCgroup,
+    OpenCgroup,
+    RemoveCgroup,
+    limit_step,
+)
 from gocker.steps.devicefilter import FilterDevices
 from gocker.steps.launch import WriteKernelFile
 from gocker.steps.namespaces import LinkUp, SetDomainname, SetHostname, Sysctl
@@ -51,13 +59,17 @@ class GroupRecorder:
         verify: str = "",
         optional: bool = False,
         remedy: str = "",
+        row: bool = False,
+        tentative: bool = False,
+        fallback: tuple[tuple[str, str], ...] = (),
     ) -> None:
         """Record a limit that is written and read back; see gocker.api.Cgroup.write."""
-        if "/" in file or file.startswith("."):
-            raise PluginError("plan limit", limit, f"{file} is not a file of the container's own cgroup")
+        for name in (file, *(other for other, _ in fallback)):
+            if "/" in name or name.startswith(".") or "\0" in name:
+                raise PluginError("plan limit", limit, f"{name} is not a file of the container's own cgroup")
         request = self._requests.get(limit)
         self._phases[HOST].append(
-            WriteLimit(
+            limit_step(
                 path=self.path,
                 file=file,
                 value=value,
@@ -68,16 +80,35 @@ class GroupRecorder:
                 remedy=remedy,
                 verify=verify,
                 optional=optional,
+                row=row,
+                tentative=tentative,
+                fallback=fallback,
             )
         )
+
+    def enable(self, controller: str) -> None:
+        """Record that a controller is handed down."""
+        if self._version is Hierarchy.V2:
+            self._phases[HOST].append(
+                EnableControllers(path=self.path, base=self._base, controllers=(controller,))
+            )
 
     def inherit(self, file: str) -> None:
         """Record a fill from the ancestors."""
         self._phases[HOST].append(InheritFile(path=self.path, base=self._base, file=file))
 
-    def allow_devices(self, rules: tuple[str, ...]) -> None:
+    def allow_devices(self, rules: tuple[str, ...], *, limits: tuple[str, ...] = ()) -> None:
         """Record the filter."""
-        self._phases[HOST].append(FilterDevices(path=self.path, version=self._version.value, rules=rules))
+        requests = [self._requests[limit] for limit in limits if limit in self._requests]
+        self._phases[HOST].append(
+            FilterDevices(
+                path=self.path,
+                version=self._version.value,
+                rules=rules,
+                limits=tuple((one.label, one.value) for one in requests),
+                required=not all(one.best_effort for one in requests),
+            )
+        )
 
     def attach(self) -> None:
         """Record the move of the first process; once for each directory.

@@ -24,11 +24,20 @@ from typing import Any, ClassVar
 
 import pytest
 
-from gocker.api import API_VERSION, CgroupController, NamespaceContext, NamespaceHandler, Plugin, Resources
+from gocker.api import (
+    API_VERSION,
+    CgroupController,
+    LimitHelp,
+    NamespaceContext,
+    NamespaceHandler,
+    Plugin,
+    Resources,
+)
 from gocker.errors import LimitError, UsageError, errno_name
-from gocker.kernel.devicefilter import parse_rule
+from gocker.kernel.devicefilter import parse_rule, v1_rules
 from gocker.limits import MAX_BYTES, format_list, parse_limit, parse_list
 from gocker.model import ContainerSpec, Hierarchy, NamespaceRequest
+from gocker.steps.cgroup import row_holds
 
 Answer = Callable[[str], str]
 """What the kernel shows in a file after this text was written; raise OSError where it refuses."""
@@ -134,6 +143,8 @@ class FakeCgroup:
         """Limit to what the kernel answered."""
         self.devices: tuple[str, ...] | None = None
         """The rules of `allow_devices`; None: it was not called, and every device may be opened."""
+        self.enabled: list[str] = []
+        """The kernel controllers that `enable` was called for."""
         self.removed = False
         self._hierarchy = hierarchy
         self._answers = {**ANSWERS[hierarchy], **(answers or {})}
@@ -161,12 +172,18 @@ class FakeCgroup:
         verify: str = "",
         optional: bool = False,
         remedy: str = "",
+        row: bool = False,
+        tentative: bool = False,
+        fallback: tuple[tuple[str, str], ...] = (),
     ) -> None:
         """See `gocker.api.Cgroup.write`."""
+        for other, instead in fallback:
+            if not os.path.exists(f"{self.path}/{file}"):
+                file, value = other, instead
         target = f"{limit}={value}"
         shown = verify or file
         if not os.path.exists(f"{self.path}/{file}"):
-            if optional:
+            if optional or tentative:
                 return
             raise LimitError(
                 "set limit", target, f"this kernel has no {file}", remedy=remedy, errno=errno.ENOENT
@@ -175,15 +192,26 @@ class FakeCgroup:
             answer = self._answers.get(shown, str)(value)
         except OSError as error:
             number = error.errno or 0
+            if tentative and number == errno.EINVAL:
+                return
             raise LimitError("set limit", target, errno_name(number), remedy=remedy, errno=number) from error
-        self._store(file, value)
-        self._store(shown, answer)
         self.calls.append(("write", file, value, limit))
-        if answer != value and answer not in accept:
+        if row:
+            answer = self._store_row(shown, value)
+        else:
+            self._store(file, value)
+            self._store(shown, answer)
+        if tentative:
+            return
+        if answer != value and answer not in accept and not (row and row_holds(value, answer)):
             raise LimitError(
                 "set limit", target, f"asked {value}, the kernel answers {answer}", remedy=remedy
             )
         self.effective[limit] = answer
+
+    def enable(self, controller: str) -> None:
+        """See `gocker.api.Cgroup.enable`; its files are among those that the fake was made with."""
+        self.enabled.append(controller)
 
     def inherit(self, file: str) -> None:
         """See `gocker.api.Cgroup.inherit`; the parent has what PARENT says."""
@@ -191,11 +219,13 @@ class FakeCgroup:
         self.calls.append(("inherit", file))
         self._store(file, PARENT.get(file, "0"))
 
-    def allow_devices(self, rules: tuple[str, ...]) -> None:
-        """See `gocker.api.Cgroup.allow_devices`."""
-        for rule in rules:
-            parse_rule(rule)
+    def allow_devices(self, rules: tuple[str, ...], *, limits: tuple[str, ...] = ()) -> None:
+        """See `gocker.api.Cgroup.allow_devices`; v1 refuses what its lists cannot say."""
+        parsed = tuple(parse_rule(rule) for rule in rules)
+        if self._hierarchy is Hierarchy.V1:
+            v1_rules(parsed)
         self.devices = rules
+        self.effective.update(dict.fromkeys(limits, ", ".join(rules)))
 
     def attach(self) -> None:
         """See `gocker.api.Cgroup.attach`."""
@@ -213,6 +243,18 @@ class FakeCgroup:
                 return stream.read().strip()
         except FileNotFoundError:
             return None
+
+    def _store_row(self, name: str, row: str) -> str:
+        """Put one line in a table as the kernel does: what the line does not name stays. Return it."""
+        key, *words = row.split()
+        table = [line.split() for line in (self.read(name) or "").splitlines()]
+        held = next((line[1:] for line in table if line[0] == key), [])
+        names = {word.partition("=")[0] for word in words if "=" in word}
+        kept = [word for word in held if "=" in word and word.partition("=")[0] not in names]
+        mine = [key, *kept, *words]
+        lines = [line for line in table if line[0] != key] + [mine]
+        self._store(name, "\n".join(" ".join(line) for line in lines))
+        return " ".join(mine)
 
     def _store(self, name: str, text: str) -> None:
         with open(f"{self.path}/{name}", "w", encoding="utf-8") as stream:
@@ -256,6 +298,11 @@ class ControllerContract:
     answers: ClassVar[Mapping[str, Answer]] = {}
     """What the kernel shows in a file when that is not what was written: `whole_pages` and the like."""
 
+    oci: ClassVar[Sequence[tuple[Mapping[str, object], Mapping[str, str]]]] = ()
+    """JSON of an OCI config by claimed path, and the fields that `from_oci` makes of it."""
+    bad_oci: ClassVar[Sequence[Mapping[str, object]]] = ()
+    """The same, when it must be refused."""
+
     @pytest.fixture
     def plugin(self) -> CgroupController:
         """A fresh instance: the registry makes it without arguments."""
@@ -277,8 +324,10 @@ class ControllerContract:
 
     def resources(self, plugin: CgroupController, version: Hierarchy) -> Resources:
         """`good` as far as this version has files for it."""
-        there = {row.key for row in plugin.limits if version in row.files}
-        return plugin.parse({key: text for key, text in self.good.items() if _label(plugin, key) in there})
+        there = [row for row in plugin.limits if version in row.files]
+        return plugin.parse(
+            {key: text for key, text in self.good.items() if _taken(there, _label(plugin, key))}
+        )
 
     # --- what it declares
 
@@ -297,11 +346,12 @@ class ControllerContract:
             assert row.key == cls.name or row.key.startswith(f"{cls.name}."), (
                 f"key {row.key!r}: {cls.name}[.KEY]"
             )
-            assert parse_limit(row.example).label == row.key, f"example {row.example!r} is not of {row.key}"
+            assert row.takes(parse_limit(row.example).label), f"example {row.example!r} is not of {row.key}"
             assert row.text.endswith("."), f"text of {row.key}: one sentence"
             assert row.oci.count(".") >= 1, f"oci of {row.key}: a path below linux.resources, or x.NAME.KEY"
             assert row.files, f"files of {row.key}: on one version at least"
             assert row.files.keys() <= cls.kernel_names.keys(), f"files of {row.key}: not in kernel_names"
+            assert "*" not in row.key.removesuffix(".*"), f"key {row.key!r}: a * can only be the whole end"
             for file in row.files.values():
                 assert file, f"files of {row.key}: empty"
                 assert "/" not in file, f"files of {row.key}: {file!r} is not in the cgroup's directory"
@@ -309,17 +359,19 @@ class ControllerContract:
         assert len({row.oci for row in rows}) == len(rows), "two limits claim one OCI path"
 
     def test_each_key_of_the_help_is_tried_here(self) -> None:
-        keys = {_key(self.controller, row.key) for row in self.controller.limits}
-        assert self.good.keys() == keys, "`good` needs one value for each key in `limits`"
+        rows = self.controller.limits
+        labels = [_label(self.controller(), key) for key in self.good]
+        assert all(_taken(rows, label) for label in labels), "`good` has a key that is not in `limits`"
+        tried = [row.key for row in rows if any(row.takes(label) for label in labels)]
+        assert tried == [row.key for row in rows], "`good` needs a value for each key in `limits`"
 
     # --- parse
 
     def test_the_examples_of_the_help_parse(self, plugin: CgroupController) -> None:
         for row in plugin.limits:
             request = parse_limit(row.example)
-            assert row.oci in plugin.parse({**self.good, request.key: request.value}), (
-                f"{row.example} gives no {row.oci}"
-            )
+            paths = plugin.parse({**self.good, request.key: request.value})
+            assert any(_claims(row, path) for path in paths), f"{row.example} gives no {row.oci}"
 
     def test_the_defaults_parse(self, plugin: CgroupController) -> None:
         if plugin.defaults:
@@ -329,11 +381,11 @@ class ControllerContract:
         assert plugin.parse({}) == {}
 
     def test_parse_names_only_paths_that_the_help_claims(self, plugin: CgroupController) -> None:
-        claimed = {row.oci for row in plugin.limits}
         resources = plugin.parse(self.good)
         assert len(resources) == len(self.good), "a limit that was asked for is dropped"
         for path, value in resources.items():
-            assert path in claimed or path.startswith(f"x.{plugin.name}."), f"{path} is claimed by no limit"
+            claimed = any(_claims(row, path) for row in plugin.limits)
+            assert claimed or path.startswith(f"x.{plugin.name}."), f"{path} is claimed by no limit"
             assert type(value) in {int, str}, f"{path}: {value!r} is neither int nor str"
 
     def test_bad_values_are_limit_errors_that_name_the_limit(self, plugin: CgroupController) -> None:
@@ -361,14 +413,32 @@ class ControllerContract:
         assert not vars(plugin), "parse keeps state in the plug-in"
         assert not events, f"parse does I/O: {events}"
 
+    def test_an_oci_config_asks_as_a_user_would(self, plugin: CgroupController) -> None:
+        for part, fields in self.oci:
+            found = dict(plugin.from_oci(part))
+            assert found == dict(fields), f"{part} asks for {found}"
+            plugin.parse(found)
+        claimed = plugin.oci_paths or tuple(row.oci for row in plugin.limits)
+        named = {path for part, _ in self.oci for path in part}
+        assert named <= set(claimed), "`oci` has paths that the plug-in does not claim"
+
+    def test_an_oci_config_that_cannot_be_honoured_is_a_limit_error(self, plugin: CgroupController) -> None:
+        claimed = plugin.oci_paths or tuple(row.oci for row in plugin.limits)
+        strange: tuple[object, ...] = (1.5, [1], {"": {}}, [[]], [{}], {"x": 1}, [{"": None}])
+        parts = [dict.fromkeys((path,), value) for path in claimed for value in strange]
+        for part in (*self.bad_oci, *parts):
+            with pytest.raises(LimitError) as caught:
+                plugin.parse(plugin.from_oci(part))
+            assert caught.value.reason, f"{part}: the error has no reason"
+
     # --- set, apply, remove
 
     def test_each_limit_asked_for_is_written_and_binds(
         self, plugin: CgroupController, group: FakeCgroup
     ) -> None:
         plugin.set(group, self.resources(plugin, group.hierarchy))
-        there = {row.key for row in plugin.limits if group.hierarchy in row.files}
-        asked = {_label(plugin, key) for key in self.good} & there
+        there = [row for row in plugin.limits if group.hierarchy in row.files]
+        asked = {label for key in self.good if _taken(there, label := _label(plugin, key))}
         assert asked <= group.effective.keys(), "a limit that was asked for is not written"
 
     def test_set_writes_only_files_that_the_help_names(
@@ -376,10 +446,9 @@ class ControllerContract:
     ) -> None:
         plugin.set(group, self.resources(plugin, group.hierarchy))
         named = {row.files.get(group.hierarchy) for row in plugin.limits}
-        labels = {row.key for row in plugin.limits}
         for verb, file, *rest in (call for call in group.calls if len(call) > 1):
-            assert file in named, f"{verb} {file}: no limit's help names it"
-            assert not rest or rest[1] in labels, (
+            assert file in named or "*" in named, f"{verb} {file}: no limit's help names it"
+            assert not rest or _taken(plugin.limits, rest[1]), (
                 f"{verb} {file}: limit={rest[1]} is no limit of {plugin.name}"
             )
 
@@ -614,8 +683,12 @@ def _label(plugin: CgroupController, key: str) -> str:
     return f"{plugin.name}.{key}" if key else plugin.name
 
 
-def _key(cls: type[CgroupController], label: str) -> str:
-    return label[len(cls.name) + 1 :]
+def _taken(rows: Sequence[LimitHelp], label: str) -> bool:
+    return any(row.takes(label) for row in rows)
+
+
+def _claims(row: LimitHelp, path: str) -> bool:
+    return path.startswith(row.oci[:-1]) if row.oci.endswith(".*") else path == row.oci
 
 
 _events: list[str] | None = None

@@ -151,7 +151,7 @@ class WriteLimit(Step):
                 raise self._error(reason, number) from error
             held = cgroupfs.read_file(self.path, self.verify or self.file)
         else:
-            if answer == self.value or answer in self.accept:
+            if self._binds(answer):
                 ctx.effective[self.limit] = (self.asked, answer)
                 return
             reason = (
@@ -165,20 +165,26 @@ class WriteLimit(Step):
             ctx.effective[self.limit] = (self.asked, held)
 
     def _write(self) -> str:
+        return self._write_to(self.file, self.value)
+
+    def _binds(self, answer: str) -> bool:
+        return answer == self.value or answer in self.accept
+
+    def _write_to(self, file: str, value: str) -> str:
         try:
-            return self._write_once()
+            return self._write_once(file, value)
         except FileNotFoundError:
             # It may be on its way: when another gocker enables the controllers of the cgroup above, the
             # kernel says so in cgroup.subtree_control before the files are there.
             if not cgroupfs.await_controllers(os.path.dirname(self.path)):
                 raise
-            return self._write_once()
+            return self._write_once(file, value)
 
-    def _write_once(self) -> str:
+    def _write_once(self, file: str, value: str) -> str:
         flags = os.O_WRONLY if self.verify else os.O_RDWR
-        fd = os.open(f"{self.path}/{self.file}", flags | os.O_CLOEXEC)
+        fd = os.open(f"{self.path}/{file}", flags | os.O_CLOEXEC)
         try:
-            os.write(fd, self.value.encode())
+            os.write(fd, value.encode())
             if not self.verify:
                 return os.pread(fd, 4096, 0).decode("utf-8", "replace").strip()
         finally:
@@ -206,6 +212,80 @@ class WriteLimit(Step):
         if self.limit in ctx.unbound:
             fields["unbound"] = ctx.unbound[self.limit]
         return fields
+
+
+class WriteEntry(WriteLimit):
+    """The same for what is more than one value in one file; see gocker.api.Cgroup.write."""
+
+    op = "write-entry"
+
+    row: bool = False  # `file` is a table, `value` one line of it
+    tentative: bool = False  # EINVAL is no failure: the same write comes again
+    fallback: tuple[tuple[str, str], ...] = ()  # (file, value) where the kernel has no `file`
+
+    def describe(self) -> str:
+        """`echo VALUE > PATH/FILE`, and what a refusal leads to."""
+        others = "".join(f" || echo {value} > {self.path}/{file}" for file, value in self.fallback)
+        return f"{super().describe()}{others}{' || :' if self.tentative else ''}"
+
+    def execute(self, ctx: Context) -> None:
+        """One write, or one more for each file that is not there. Raise LimitError when it does not bind."""
+        if not self.tentative:
+            super().execute(ctx)
+            return
+        try:
+            cgroupfs.write_file(self.path, self.file, self.value)
+        except OSError as error:
+            if error.errno not in {errno.EINVAL, errno.ENOENT}:
+                raise self._error(
+                    f"{errno_name(error.errno or 0)} in {self.file}", error.errno or 0
+                ) from error
+
+    def _write(self) -> str:
+        """The answer of the first file that is there; of a table the line that matters."""
+        for file, value in ((self.file, self.value), *self.fallback[:-1]):
+            try:
+                return self._row(value, self._write_to(file, value))
+            except FileNotFoundError:
+                if not self.fallback:
+                    raise
+        file, value = self.fallback[-1]
+        return self._row(value, self._write_to(file, value))
+
+    def _row(self, value: str, answer: str) -> str:
+        return (table_row(value, answer) or answer) if self.row else answer
+
+    def _binds(self, answer: str) -> bool:
+        values = (self.value, *(value for _, value in self.fallback))
+        if any(answer == value or (self.row and row_holds(value, answer)) for value in values):
+            return True
+        return answer in self.accept
+
+
+def table_row(row: str, table: str) -> str:
+    """The line of `table` that begins with the first word of `row`, or ""."""
+    key = row.split(maxsplit=1)[0]
+    return next((line for line in table.splitlines() if line.split()[:1] == [key]), "")
+
+
+def row_holds(row: str, table: str) -> bool:
+    """Whether the line of `table` with the first word of `row` has its other words.
+
+    No line is fine where these mean no limit: the kernel shows none then (block/blk-throttle.c).
+    """
+    words = row.split()[1:]
+    if line := table_row(row, table):
+        return set(words) <= set(line.split()[1:])
+    return bool(words) and all(word.rpartition("=")[2] in {"0", "max"} for word in words)
+
+
+def limit_step(
+    *, row: bool = False, tentative: bool = False, fallback: tuple[tuple[str, str], ...] = (), **fields: Any
+) -> WriteLimit:
+    """The step of one `gocker.api.Cgroup.write`; the plain one wherever it will do."""
+    if row or tentative or fallback:
+        return WriteEntry(**fields, row=row, tentative=tentative, fallback=fallback)
+    return WriteLimit(**fields)
 
 
 class InheritFile(Step):

@@ -18,7 +18,7 @@ _REMEDIES = {
 class Cpuset(CgroupController):
     """Source: cpuset(7); kernel Documentation/admin-guide/cgroup-v2.rst, Cpuset."""
 
-    api_version = (1, 0)
+    api_version = (1, 1)
     name = "cpuset"
     kernel_names = {Hierarchy.V1: "cpuset", Hierarchy.V2: "cpuset"}  # noqa: RUF012 - declared ClassVar
     limits = (
@@ -46,6 +46,10 @@ class Cpuset(CgroupController):
         if "mems" in fields:
             resources["cpu.mems"] = format_list(parse_list(fields["mems"], "cpuset.mems"))
         return resources
+
+    def from_oci(self, part: Mapping[str, object]) -> Mapping[str, str]:
+        """An empty list, which engines write where nobody asked, is not set."""
+        return {key: text for key, text in super().from_oci(part).items() if text}
 
     def set(self, group: Cgroup, resources: Resources) -> None:
         """v1 files are born empty, and no process gets in until both are filled.

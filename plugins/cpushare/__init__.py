@@ -14,7 +14,7 @@ _MINIMUM, _MAXIMUM = 2, 262144  # MIN_SHARES and MAX_SHARES, kernel/sched/sched.
 class Cpushare(CgroupController):
     """Source: kernel Documentation/scheduler/sched-design-CFS.rst and cgroup-v2.rst, CPU."""
 
-    api_version = (1, 0)
+    api_version = (1, 1)
     name = "cpushare"
     kernel_names = {Hierarchy.V1: "cpu", Hierarchy.V2: "cpu"}  # noqa: RUF012 - declared ClassVar
     limits = (
@@ -32,6 +32,10 @@ class Cpushare(CgroupController):
         if "" not in fields:
             return {}
         return {"cpu.shares": parse_count(fields[""], "cpushare", minimum=_MINIMUM, maximum=_MAXIMUM)}
+
+    def from_oci(self, part: Mapping[str, object]) -> Mapping[str, str]:
+        """Zero, which engines write where nobody asked, is not set, as runc has it."""
+        return {key: text for key, text in super().from_oci(part).items() if text != "0"}
 
     def set(self, group: Cgroup, resources: Resources) -> None:
         """The shares on v1, their weight on v2; both read back exactly."""

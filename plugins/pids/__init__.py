@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gocker.api import Cgroup, CgroupController, CgroupReader, LimitHelp, Resources, counter
+from gocker.api import Cgroup, CgroupController, CgroupReader, LimitHelp, Resources, counter, oci_text
 from gocker.limits import parse_count
 from gocker.model import Hierarchy
 
@@ -15,7 +15,7 @@ _UNLIMITED = -1  # as the OCI runtime spec writes it
 class Pids(CgroupController):
     """Source: kernel Documentation/admin-guide/cgroup-v1/pids.rst and cgroup-v2.rst, PID."""
 
-    api_version = (1, 0)
+    api_version = (1, 1)
     name = "pids"
     kernel_names = {Hierarchy.V1: "pids", Hierarchy.V2: "pids"}  # noqa: RUF012 - declared ClassVar
     always = True
@@ -38,6 +38,13 @@ class Pids(CgroupController):
         if text in {"max", "-1"}:
             return {"pids.limit": _UNLIMITED}
         return {"pids.limit": parse_count(text, "pids", minimum=1, maximum=_MAXIMUM)}
+
+    def from_oci(self, part: Mapping[str, object]) -> Mapping[str, str]:
+        """A number below zero is no limit; zero is one: the container's first process, which is not forked in it."""
+        text = oci_text("pids.limit", part["pids.limit"]) if "pids.limit" in part else ""
+        if text.startswith("-"):
+            text = "max"
+        return {"": "1" if text == "0" else text} if text else {}
 
     def set(self, group: Cgroup, resources: Resources) -> None:
         """The number, or `max`; reads back as written."""

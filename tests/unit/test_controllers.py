@@ -30,7 +30,9 @@ def make(tmp_path: os.PathLike[str]) -> Make:
     """A fake cgroup of a controller, without the files named in `lacking`."""
 
     def build(plugin: CgroupController, version: Hierarchy, *lacking: str) -> FakeCgroup:
-        files = {row.files[version]: "" for row in plugin.limits} | (EFFECTIVE if version is V2 else {})
+        files = {row.files[version]: "" for row in plugin.limits if version in row.files} | (
+            EFFECTIVE if version is V2 else {}
+        )
         kept = {name: text for name, text in files.items() if name not in lacking}
         return FakeCgroup(f"{os.fspath(tmp_path)}/{version.value}", version, kept)
 
