@@ -101,7 +101,7 @@ class _Run:
         self.streams = streams
         self.signals = signals
         self.digest = planned.plan.digest
-        self.launcher = Launcher(planned.plan, spec)
+        self.launcher = Launcher(planned.plan, spec, claim.fd)
         self.timed_out = False
         self.ended_by = 0  # the signal whose default action ended a PID 1
         self.status: int | None = None
@@ -135,6 +135,7 @@ class _Run:
         if report.verdict.kind == "oom":
             self.launcher.note("container.oom", "warning", detail=report.verdict.detail)
         self.launcher.note("container.exit", report=report.to_json())
+        self._keep()
         failures += [*self.launcher.remove(), *self.launcher.undo()]
         if not failures:
             self.launcher.note("container.remove")
@@ -312,13 +313,23 @@ class _Run:
         self.audit.write(self.launcher.events, container=self.spec.id, plan=self.digest)
         self.launcher.events = []
 
+    def _keep(self) -> None:
+        """Should gocker be killed before the log has it, the next one knows how the program ended."""
+        try:
+            self._leave_events()
+        except GockerError as failure:
+            self.launcher.note("record.lost", "warning", reason=str(failure))
+
     def _owe(self, error: GockerError) -> None:
         """Leave to the next gocker the events that could not be written; `error` is told when that fails too."""
-        events = [event.asdict() for event in self.launcher.events]
         try:
-            self.claim.owe(json.dumps(events, default=str).encode("ascii"))
+            self._leave_events()
         except GockerError as second:
-            error.add_note(f"{len(events)} events of {self.spec.name} are lost: {second}")
+            error.add_note(f"{len(self.launcher.events)} events of {self.spec.name} are lost: {second}")
+
+    def _leave_events(self) -> None:
+        events = [event.asdict() for event in self.launcher.events]
+        self.claim.owe(json.dumps(events, default=str).encode("ascii"))
 
 
 def _with(first: GockerError | None, second: GockerError) -> GockerError:

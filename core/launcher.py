@@ -34,8 +34,11 @@ _NEEDED = ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_DAC_
 class Launcher:
     """One execution of one plan. Use: `start`, `await_program`, (the program runs), `remove`, `undo`."""
 
-    def __init__(self, plan: Plan, spec: ContainerSpec | None) -> None:
-        """`spec` is None where a later gocker only undoes; then every step counts as begun."""
+    def __init__(self, plan: Plan, spec: ContainerSpec | None, record: int = -1) -> None:
+        """`spec` is None where a later gocker only undoes; then every step counts as begun.
+
+        `record` is an fd of the file that tells that gocker how far the first process got (kernel.progress).
+        """
         self.plan = plan
         self.ctx = Context(spec)
         self.events: list[Event] = []  # for the audit log
@@ -44,6 +47,7 @@ class Launcher:
         self._done: list[Step] = [] if spec else [*plan.host, *plan.parent]
         self._channel: _socket.socket | None = None
         self._progress: Progress | None = None
+        self._record_fd = record
         self.console = -1  # the pty master, when there is a terminal
         self.program_status: int | None = None  # wait status of the program below --init
 
@@ -55,7 +59,7 @@ class Launcher:
         stub.stub_fd()  # made before the clone, so that the child need not
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         self._channel = ours
-        self._progress = progress = Progress()
+        self._progress = progress = Progress(self._record_fd)
 
         def enter() -> NoReturn:
             ours.close()

@@ -11,7 +11,7 @@ from gocker.errors import ExecError, GockerError
 from gocker.model import ContainerSpec
 from gocker.record import Record
 
-KINDS = ("ok", "exit", "signal", "oom", "timeout", "exec-failed", "setup-failed")
+KINDS = ("ok", "exit", "signal", "oom", "timeout", "exec-failed", "setup-failed", "unknown")
 USAGE = (
     "wall_us",
     "cpu_user_us",
@@ -28,7 +28,7 @@ class Verdict(Record):
     """What became of the program."""
 
     kind: str  # one of KINDS
-    code: int | None  # the exit status that docker would give: 0..255
+    code: int | None  # the exit status that docker would give: 0..255; None when it is unknown
     signal: str | None = None  # "SIGKILL" when one ended it
     detail: str = ""  # one line: what happened, with figures
 

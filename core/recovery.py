@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import time
 from typing import Any
@@ -46,7 +45,7 @@ def recover(claim: Claim) -> str:
 
 def _recover(claim: Claim) -> None:
     ended = time.time_ns()
-    plan, command = _read_plan(claim)
+    plan, command, last_step = _read_plan(claim)
     launcher = Launcher(plan, None)
     for step in reversed(plan.host):
         if isinstance(step, MakeCgroup):
@@ -55,7 +54,7 @@ def _recover(claim: Claim) -> None:
     if not failures:
         launcher.note("container.remove")
     digest = f"sha256:{sha256(claim.plan).hexdigest()}"
-    record = _Record(claim, digest, ended)
+    record = _Record(claim, last_step, digest, ended)
     events = record.complete(plan.name, command, launcher.events)
     AuditLog(paths.audit_log(), current_actor(sys.argv)).write(events, container=claim.id, plan=digest)
     if failures:
@@ -63,8 +62,11 @@ def _recover(claim: Claim) -> None:
     claim.release()
 
 
-def _read_plan(claim: Claim) -> tuple[Plan, tuple[str, ...]]:
-    """The plan as far as it can be undone, and the container's command. Raise StateError."""
+def _read_plan(claim: Claim) -> tuple[Plan, tuple[str, ...], int]:
+    """The plan as far as it can be undone, the container's command, and the index of init's last step.
+
+    Raise StateError.
+    """
     try:
         return _parse_plan(claim)
     except (StateError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -77,20 +79,22 @@ def _read_plan(claim: Claim) -> tuple[Plan, tuple[str, ...]]:
         raise StateError("read", f"{directory}/plan.json", reason, remedy=remedy) from error
 
 
-def _parse_plan(claim: Claim) -> tuple[Plan, tuple[str, ...]]:
+def _parse_plan(claim: Claim) -> tuple[Plan, tuple[str, ...], int]:
     data = json.loads(claim.plan)
     plan = plan_from_json(data)
     if plan.container != claim.id:
         raise StateError("read plan", plan.container, "it is another container's")
-    return plan, tuple(map(str, data["phases"]["init"][-1].get("argv", ())))
+    init = data["phases"]["init"]
+    return plan, tuple(map(str, init[-1].get("argv", ()))), len(init) - 1
 
 
 class _Record:
     """What the audit log has of a container, and what it lacks."""
 
-    def __init__(self, claim: Claim, digest: str, ended: int) -> None:
-        """`ended` is the time in ns at which the container was ended. Raise AuditError."""
+    def __init__(self, claim: Claim, last_step: int, digest: str, ended: int) -> None:
+        """`last_step` is the index of init's; `ended` the time in ns at which all was ended. Raise AuditError."""
         self.claim = claim
+        self.last_step = last_step
         self.digest = digest
         self.ended = ended
         self.written = _events_of(claim.id)
@@ -110,7 +114,7 @@ class _Record:
             events.append(Event(started, "container.create", "warning", data))
         events += owed
         if "container.exit" not in known:
-            report = self._report(name, command, started, ran="container.start" in known)
+            report = self._report(name, command, started, self._verdict("container.start" in known))
             data = {"report": report.to_json(), "recovered": True}
             events.append(Event(self.ended, "container.exit", "warning", data))
         removed = {line.get("path") for line in self.written if line.get("event") == "controller.remove"}
@@ -122,19 +126,26 @@ class _Record:
         return events
 
     def _owed(self) -> list[Event]:
-        """The events that the killed gocker could not write; core/engine.py leaves them as JSON."""
+        """The events that the killed gocker could not write, or not yet; core/engine.py leaves them as JSON."""
         try:
             return [Event(**event) for event in json.loads(self.claim.owed or b"[]")]
         except (ValueError, TypeError) as error:
-            raise StateError("read", f"owed.json of {self.claim.id}", f"not events: {error}") from error
+            raise StateError("read", f"lock of {self.claim.id}", f"not events: {error}") from error
 
-    def _report(self, name: str, command: tuple[str, ...], started: int, *, ran: bool) -> Report:
-        verdict = Verdict(
-            kind="signal" if ran else "setup-failed",
-            code=128 + signal.SIGKILL if ran else EXIT_GOCKER_FAILED,
-            signal="SIGKILL" if ran else None,
-            detail="gocker was killed, and the container was ended by the next one",
-        )
+    def _verdict(self, ran: bool) -> Verdict:
+        """What is known of the end of a program whose gocker left no report: nothing, if it ran at all."""
+        progress = self.claim.progress
+        if ran:
+            how = "the program was killed with it, or had ended just before, how is not known"
+        elif progress is None or progress >= self.last_step:
+            how = "the program was about to start, whether it ran is not known"
+        else:
+            return Verdict(
+                "setup-failed", EXIT_GOCKER_FAILED, None, "gocker was killed before the program started"
+            )
+        return Verdict("unknown", None, None, f"gocker was killed: {how}")
+
+    def _report(self, name: str, command: tuple[str, ...], started: int, verdict: Verdict) -> Report:
         return Report(
             container=self.claim.id,
             name=name,

@@ -1,8 +1,8 @@
 """Run-time state: for each living container a locked directory with its plan, and its name.
 
-    GOCKER_STATE/containers/ID/lock       flock held by the gocker that answers for the container
+    GOCKER_STATE/containers/ID/lock       flock held by the gocker that answers for the container; begins with
+                                          its first process's kernel.progress, then comes what `owe` wrote
     GOCKER_STATE/containers/ID/plan.json  what was planned, and so what there is to undo
-    GOCKER_STATE/containers/ID/owed.json  only where the audit log could not be written: what it is owed
     GOCKER_STATE/containers/.ID           ID while it is being made
     GOCKER_STATE/names/NAME               symbolic link whose text is ID
 
@@ -38,19 +38,20 @@ from collections.abc import Iterator
 
 from gocker import paths
 from gocker.errors import StateError
+from gocker.kernel.progress import HEADER, read_progress
 
 SHORT_ID = 12  # characters of an id that serve as the name of a container that was given none
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+_NEW_LOCK = _LOCK | os.O_CREAT | os.O_EXCL  # readable, too: it is mapped
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _OTHER = _FIRST | frozenset("_.+-")
 _MAX_ID = 128
 _PATIENCE = 5.0  # seconds to wait for a killed gocker's child to end, and for another's recovery
 _NAP_FIRST, _NAP_LAST = 0.0005, 0.02  # seconds between two looks, doubling
 _FILES = ("plan.json", "lock")  # of a container, in the order of their removal
-_OWED = ("owed.new", "owed.json")  # where the audit log could not be written
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2), on 64-bit
 
 _own: set[str] = set()
@@ -234,13 +235,13 @@ class State:
                 if free is None or os.fstat(lock).st_nlink == 0:
                     os.close(lock)  # it is in use, or was released before we had the lock
                     return None
-                plan, owed = _read_file(directory, "plan.json"), _read_file(directory, "owed.json")
+                plan, record = _read_file(directory, "plan.json"), _read_lock(lock)
             except BaseException:
                 os.close(lock)
                 raise
         finally:
             os.close(directory)
-        claim = Claim(self, container, "", plan or b"", lock, owed=owed or b"", busy=not free)
+        claim = Claim(self, container, "", plan or b"", lock, record=record, busy=not free)
         if plan is None and free:
             claim.release()
             return None
@@ -273,35 +274,33 @@ class Claim:
         plan: bytes,
         lock: int,
         *,
-        owed: bytes = b"",
+        record: bytes = HEADER,
         busy: bool = False,
     ) -> None:
         """`name` is "" when another gocker made the container; `lock` is an fd and becomes ours."""
         self.id = container
         self.name = name
         self.plan = plan
-        self.owed = owed  # what the gocker that made it gave to `owe`
+        self.owed = _last_line(record[len(HEADER) :])  # what the gocker that made it last gave to `owe`
+        self.progress = read_progress(record)  # how far its first process got
         self.busy = busy  # the lock is not ours after all
         self._state = state
         self._lock = lock
         _own.add(state._path(container))
 
-    def owe(self, events: bytes) -> None:
-        """Leave `events` and the container to the next gocker: the audit log cannot be written now.
+    @property
+    def fd(self) -> int:
+        """Of the file that begins with the first process's progress."""
+        return self._lock
 
-        Raise StateError when that cannot be written either.
+    def owe(self, events: bytes) -> None:
+        """Leave `events`, a line, to the next gocker, should this one not get to write them to the audit log.
+
+        It takes 2 us: one write(2), of which a kill leaves all or what `_last_line` does not take. Raise
+        StateError.
         """
         try:
-            containers = self._state._open("containers")
-            try:
-                directory = os.open(self.id, _DIRECTORY, dir_fd=containers)
-            finally:
-                os.close(containers)
-            try:
-                _write_file(directory, "owed.new", events)
-                os.rename("owed.new", "owed.json", src_dir_fd=directory, dst_dir_fd=directory)
-            finally:
-                os.close(directory)
+            _write(self._lock, b"\n%b\n" % events)
         except OSError as error:
             raise self._state._error("write state of", self.id, error) from error
 
@@ -317,7 +316,7 @@ class Claim:
             self._give_up_name()
             containers = self._state._open("containers")
             try:
-                _remove(self.id, containers, _FILES if self.name else _OWED + _FILES)
+                _remove(self.id, containers)
             finally:
                 os.close(containers)
         except FileNotFoundError:
@@ -364,9 +363,10 @@ def _appear(containers: int, container: str, plan: bytes) -> int:
     try:
         directory = os.open(hidden, _DIRECTORY, dir_fd=containers)
         try:
-            lock = os.open("lock", _NEW_FILE, 0o600, dir_fd=directory)
+            lock = os.open("lock", _NEW_LOCK, 0o600, dir_fd=directory)
             fcntl.flock(lock, fcntl.LOCK_EX)
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # EAGAIN on NFS, which has only one kind
+            _write(lock, HEADER)
             _write_file(directory, "plan.json", plan)
         finally:
             os.close(directory)
@@ -419,11 +419,28 @@ def _unlock_and_close(fd: int) -> None:
 def _write_file(directory: int, name: str, data: bytes) -> None:
     fd = os.open(name, _NEW_FILE, 0o600, dir_fd=directory)
     try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(fd, rest) :]
+        _write(fd, data)
     finally:
         os.close(fd)
+
+
+def _write(fd: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _read_lock(fd: int) -> bytes:
+    data = b""
+    while part := os.pread(fd, 1 << 16, len(data)):
+        data += part
+    return data
+
+
+def _last_line(data: bytes) -> bytes:
+    """The last one that is whole, empty ones apart."""
+    *lines, _ = data.split(b"\n")
+    return next((line for line in reversed(lines) if line), b"")
 
 
 def _read_file(directory: int, name: str) -> bytes | None:
@@ -446,14 +463,14 @@ def _sweep(containers: int, hidden: list[str]) -> None:
         fcntl.flock(containers, fcntl.LOCK_UN)
 
 
-def _remove(entry: str, containers: int, files: tuple[str, ...] = _FILES) -> None:
+def _remove(entry: str, containers: int) -> None:
     """Remove a container's directory with the files that we put there; nothing else."""
     try:
         directory = os.open(entry, _DIRECTORY, dir_fd=containers)
     except FileNotFoundError:
         return
     try:
-        for name in files:
+        for name in _FILES:
             _unlink(name, directory)
     finally:
         os.close(directory)

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from gocker.receipt import Report, verdict_exit_code
+from gocker.receipt import Report
 
 _HEADLINES = {
     "ok": "ended well",
@@ -16,6 +16,7 @@ _HEADLINES = {
     "timeout": "did not end in time",
     "exec-failed": "never ran: its command could not be started",
     "setup-failed": "never ran: gocker could not set it up",
+    "unknown": "came to an end that nobody saw",
 }
 _HINTS = {
     ("exit", "126"): "a shell inside ends with 126 when it may not execute a file: look at its mode",
@@ -38,7 +39,7 @@ def explain(report: Report) -> str:
     verdict = report.verdict
     headline = _HEADLINES.get(verdict.kind, verdict.kind).format(code=verdict.code, signal=verdict.signal)
     rows = [
-        ("verdict", f"{verdict.kind}, exit status {verdict_exit_code(verdict)}"),
+        ("verdict", verdict.kind + ("" if verdict.code is None else f", exit status {verdict.code}")),
         ("what happened", verdict.detail),
         ("command", shlex.join(report.command)),
         ("started", report.started),

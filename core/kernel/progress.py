@@ -1,28 +1,50 @@
-"""A number in memory that a process shares with the children it clones: how far a child has got."""
+"""A number that a process shares with the children it clones, and with a file: how far a child has got."""
 
 from __future__ import annotations
 
 import ctypes
+import os
+import sys
 
 from gocker.kernel.syscalls import call
 
 _SIZE = 4096  # a page, or a part of one
 _READ_WRITE = 0x1 | 0x2  # PROT_READ | PROT_WRITE, linux/mman.h
-_SHARED_ANONYMOUS = 0x01 | 0x20  # MAP_SHARED | MAP_ANONYMOUS
+_SHARED, _ANONYMOUS = 0x01, 0x20  # MAP_*
+
+HEADER = b"\xff" * 8
+"""What the file begins with before there is a Progress: no step was begun."""
+_NOT_KEPT = b"\xfe" + HEADER[1:]
+
+
+def read_progress(data: bytes) -> int | None:
+    """What a file that begins with `data` tells: the last step that was begun, or -1; None for no knowledge."""
+    if len(data) < len(HEADER) or data.startswith(_NOT_KEPT):
+        return None
+    return int.from_bytes(data[:4], sys.byteorder, signed=True)
 
 
 class Progress:
     """The last step that was begun; -1 before the first.
 
     To write it costs a tenth of a microsecond and no system call, so that it can be done for every step;
-    it tells where a child was that can no longer speak.
+    it tells where a child was that can no longer speak. In a file it outlives both.
     """
 
-    def __init__(self) -> None:
-        """Raise OSError."""
-        self._address = call("mmap", 0, _SIZE, _READ_WRITE, _SHARED_ANONYMOUS, -1, 0)
+    def __init__(self, fd: int = -1) -> None:
+        """`fd` is of a file that begins with HEADER and may be read and written; -1 for none. Raise OSError."""
+        self._address = self._map(fd)
         self._cell = ctypes.c_int.from_address(self._address)
         self._cell.value = -1  # which also makes the page this process's, not one of the child's memory limit
+
+    @staticmethod
+    def _map(fd: int) -> int:
+        if fd >= 0:
+            try:
+                return call("mmap", 0, _SIZE, _READ_WRITE, _SHARED, fd, 0)
+            except OSError:  # some network file systems cannot
+                os.pwrite(fd, _NOT_KEPT, 0)
+        return call("mmap", 0, _SIZE, _READ_WRITE, _SHARED | _ANONYMOUS, -1, 0)
 
     @property
     def step(self) -> int:

@@ -23,6 +23,7 @@ from fcntl import F_DUPFD, fcntl
 from typing import Any, NoReturn
 
 import gocker.cli.audit
+import gocker.cli.group
 import gocker.cli.plugins
 import gocker.cli.start
 import gocker.recovery
@@ -145,7 +146,7 @@ class Faults:
             elif fault["point"] == "call":  # of the launcher, from its claim on
                 self._arm_calls(engine, "run", fault["index"])
             elif fault["point"] == "recovery-call":
-                self._arm_calls(command, "recover_abandoned", fault["index"])
+                self._arm_calls(gocker.cli.group, "recover_abandoned", fault["index"])
         original = engine.plan
 
         def plan(*args: Any, **kwargs: Any) -> Planned:

@@ -291,6 +291,54 @@ def test_events_that_cannot_be_written_are_left_to_the_next_gocker(drivers: Driv
     assert report["usage"]["wall_us"] > 0
 
 
+def verdict_after_kill(
+    drivers: Drivers, rootfs: str, script: str, point: str, index: int = 0
+) -> dict[str, Any]:
+    """What the next gocker says of the end of `script`, whose own was killed just before `point`."""
+    job = {
+        "args": ["run", "--rootfs", rootfs, "sh", "-c", script],
+        "faults": [{"point": point, "index": index, "when": "before", "act": "kill"}],
+        "next": [(["audit", "verify"], [])],
+    }
+    result = drivers.run(job)
+    assert (result["status"], result["left"], result["chain"]) == (137, [], "")
+    (report,) = [event["report"] for event in result["events"] if event["event"] == "container.exit"]
+    return dict(report["verdict"])
+
+
+@pytest.mark.parametrize(("point", "index"), [("remove", 1), ("undo", 1), ("audit", 2)])
+def test_the_end_of_a_program_outlives_the_gocker_that_saw_it(
+    drivers: Drivers, rootfs: str, point: str, index: int
+) -> None:
+    verdict = verdict_after_kill(drivers, rootfs, "exit 3", point, index)
+    assert verdict == {"kind": "exit", "code": 3, "signal": None, "detail": "exit status 3"}
+
+
+@pytest.mark.parametrize(
+    ("script", "point"),
+    [("sleep 1000", "attend"), ("exit 0", "attend"), ("exit 0", "end"), ("exit 4", "end")],
+)
+def test_an_end_that_no_gocker_saw_is_not_guessed(
+    drivers: Drivers, rootfs: str, script: str, point: str
+) -> None:
+    verdict = verdict_after_kill(drivers, rootfs, script, point)
+    assert (verdict["kind"], verdict["code"], verdict["signal"]) == ("unknown", None, None)
+    assert verdict["detail"].startswith("gocker was killed: the program was killed with it, or had ended")
+
+
+def test_whether_a_program_ran_is_said_as_far_as_it_is_known(drivers: Drivers, rootfs: str) -> None:
+    ops = drivers.run({"args": ["run", "--rootfs", rootfs, "true"]})["ops"]
+    total = sum(len(ops[phase]) for phase in ("host", "parent", "init"))
+    said = [verdict_after_kill(drivers, rootfs, "exit 0", "step", step) for step in (1, total - 1, total)]
+    assert [(verdict["kind"], verdict["code"]) for verdict in said] == [
+        ("setup-failed", 125),
+        ("setup-failed", 125),
+        ("unknown", None),
+    ]
+    assert said[1]["detail"] == "gocker was killed before the program started"
+    assert said[2]["detail"].endswith("whether it ran is not known")
+
+
 def test_where_nothing_at_all_can_be_written_the_error_says_what_is_lost(
     drivers: Drivers, rootfs: str
 ) -> None:

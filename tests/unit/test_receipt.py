@@ -301,11 +301,17 @@ def test_a_report_reads_well() -> None:
         (Verdict("timeout", 137, "SIGKILL"), "did not end in time"),
         (Verdict("exec-failed", 127), "never ran: its command could not be started"),
         (Verdict("setup-failed", 125), "never ran: gocker could not set it up"),
+        (Verdict("unknown", None), "came to an end that nobody saw"),
         (Verdict("of-the-future", 1), "of-the-future"),
     ],
 )
 def test_the_first_line_says_what_became_of_it(verdict: Verdict, headline: str) -> None:
     assert explain(report(verdict)).splitlines()[0] == f"web (3f2a9c00d1e2) {headline}"
+
+
+def test_an_unknown_end_has_no_exit_status() -> None:
+    verdict = explain(report(Verdict("unknown", None))).splitlines()[2]
+    assert verdict == "  verdict            unknown"
 
 
 @pytest.mark.parametrize(

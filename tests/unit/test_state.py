@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import gocker.state
 from gocker.errors import StateError
+from gocker.kernel.progress import Progress
 from gocker.model import ID_PATTERN
 from gocker.state import State, is_id, new_id
 
@@ -298,6 +299,32 @@ def test_what_the_audit_log_is_owed_is_kept_with_the_plan_and_goes_with_it(state
         claim.release()
     assert found == [(PLAN, b"[1]")]
     assert entries(state) == []
+
+
+def test_of_what_is_owed_the_last_that_is_whole_counts(state: State) -> None:
+    def owe() -> None:
+        claim = state.create("abc", "web", PLAN)
+        claim.owe(b"[1]")
+        claim.owe(b"[1, 2]")
+        os.write(claim.fd, b"\n[1, 2, 3")  # as a kill in the middle of the write leaves it
+
+    assert in_child(owe) == 0
+    for claim in state.abandoned():
+        assert claim.owed == b"[1, 2]"
+        claim.release()
+    assert entries(state) == []
+
+
+def test_how_far_the_first_process_got_is_kept(state: State) -> None:
+    def begin() -> None:
+        Progress(state.create("abc", "web", PLAN).fd).step = 7
+
+    for action, step in ((lambda: state.create("abc", "web", PLAN), -1), (begin, 7)):
+        assert in_child(action) == 0
+        for claim in state.abandoned():
+            assert claim.progress == step
+            claim.release()
+        assert entries(state) == []
 
 
 def test_killed_at_any_call_of_owing_it_leaves_nothing_after_recovery(state: State) -> None:
