@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -20,11 +21,14 @@ from gocker.kernel import cgroupfs
 from gocker.model import Hierarchy
 from gocker.plan import Context
 from gocker.plugins.blkio import Blkio
+from gocker.plugins.cpu import Cpu
 from gocker.plugins.cpuacct import Cpuacct
 from gocker.plugins.cpuset import Cpuset
 from gocker.plugins.cpushare import Cpushare
+from gocker.plugins.freezer import Freezer
 from gocker.plugins.memory import Memory
 from gocker.plugins.pids import Pids
+from gocker.plugins.unified import Unified
 from gocker.steps.cgroup import (
     AttachCgroup,
     EnableControllers,
@@ -33,7 +37,7 @@ from gocker.steps.cgroup import (
     MakeCgroup,
     OpenCgroup,
     RemoveCgroup,
-    WriteLimit,
+    limit_step,
 )
 from gocker.steps.devicefilter import FilterDevices
 from gocker.testing import ANSWERS, FakeCgroup
@@ -80,15 +84,22 @@ class Direct:
         self.make = MakeCgroup(path=path, base=base, version=version.value)
 
     def write(self, file: str, value: str, *, limit: str, **options: Any) -> None:
-        WriteLimit(path=self.path, file=file, value=value, limit=limit, asked=value, **options).execute(
+        limit_step(path=self.path, file=file, value=value, limit=limit, asked=value, **options).execute(
             self.ctx
         )
+
+    def enable(self, controller: str) -> None:
+        if self.hierarchy is V2:
+            EnableControllers(path=self.path, base=self.base, controllers=(controller,)).execute(self.ctx)
 
     def inherit(self, file: str) -> None:
         InheritFile(path=self.path, base=self.base, file=file).execute(self.ctx)
 
-    def allow_devices(self, rules: tuple[str, ...]) -> None:
-        FilterDevices(path=self.path, version=self.hierarchy.value, rules=rules).execute(self.ctx)
+    def allow_devices(self, rules: tuple[str, ...], *, limits: tuple[str, ...] = ()) -> None:
+        asked = tuple((label, "") for label in limits)
+        FilterDevices(
+            path=self.path, version=self.hierarchy.value, rules=rules, limits=asked, required=bool(limits)
+        ).execute(self.ctx)
 
     def attach(self) -> None:
         AttachCgroup(path=self.path, controller=self.controller).execute(self.ctx)
@@ -252,6 +263,181 @@ class TestPids:
         cgroup, plugin = group(Pids), Pids()
         plugin.set(cgroup, plugin.parse({"": "max"}))
         assert cgroup.ctx.effective["pids"][1] == "max"
+
+
+class TestCpu:
+    def test_half_a_cpu_is_half_a_cpu(self, group: Open) -> None:
+        cgroup, plugin = group(Cpu), Cpu()
+        plugin.set(cgroup, plugin.parse({"": "0.5"}))
+        if cgroup.hierarchy is V1:
+            assert (cgroup.read("cpu.cfs_quota_us"), cgroup.read("cpu.cfs_period_us")) == ("50000", "100000")
+        else:
+            assert cgroup.read("cpu.max") == "50000 100000"
+        process = child("while time.process_time() < 0.3: pass\nprint(time.monotonic())")
+        cgroup.join(process.pid)
+        start = time.monotonic()
+        assert float(process.communicate("\n", timeout=60)[0]) - start > 0.45
+
+    @pytest.mark.parametrize("then", [("2000", "5000"), ("900000", "1000000")], ids=["down", "up"])
+    def test_quota_and_period_change_together_whichever_way(self, group: Open, then: tuple[str, str]) -> None:
+        cgroup, plugin = group(Cpu), Cpu()
+        for quota, period in (("100000", "100000"), then, ("100000", "100000")):
+            plugin.set(cgroup, plugin.parse({"quota": quota, "period": period}))
+        quota, period = then
+        plugin.set(cgroup, plugin.parse({"quota": quota, "period": period}))
+        held = (
+            cgroup.read("cpu.max") or f"{cgroup.read('cpu.cfs_quota_us')} {cgroup.read('cpu.cfs_period_us')}"
+        )
+        assert held == f"{quota} {period}"
+
+    def test_a_period_that_goes_only_with_the_new_quota_binds(self, group: Open) -> None:
+        """The cgroup above has half a CPU: 50 ms of a shorter period are more than that."""
+        above = group(Cpu, "above")
+        if above.hierarchy is V2:
+            pytest.skip("v1 only: on v2 both are one write")
+        plugin = Cpu()
+        plugin.set(above, plugin.parse({"quota": "50000", "period": "100000"}))
+        below = Direct(f"{above.path}/below", above.path, V1, "cpu")
+        below.make.execute(below.ctx)
+        try:
+            plugin.set(below, plugin.parse({"quota": "50000", "period": "100000"}))
+            with pytest.raises(LimitError, match=r"EINVAL: .*cpu\.cfs_period_us"):
+                plugin.set(below, plugin.parse({"period": "50000"}))
+            plugin.set(below, plugin.parse({"quota": "25000", "period": "50000"}))
+            assert (below.read("cpu.cfs_quota_us"), below.read("cpu.cfs_period_us")) == ("25000", "50000")
+        finally:
+            below.make.undo(Context(None))
+
+    def test_a_burst_grows_and_shrinks_with_its_quota(self, group: Open) -> None:
+        cgroup, plugin = group(Cpu), Cpu()
+        file = "cpu.cfs_burst_us" if cgroup.hierarchy is V1 else "cpu.max.burst"
+        if cgroup.read(file) is None:
+            pytest.skip(f"this kernel has no {file}")
+        for size in ("5000", "80000", "2000"):
+            plugin.set(cgroup, plugin.parse({"quota": size, "burst": size}))
+            assert cgroup.read(file) == size
+
+    def test_idle_binds_and_goes_again(self, group: Open) -> None:
+        cgroup, plugin = group(Cpu), Cpu()
+        if cgroup.read("cpu.idle") is None:
+            pytest.skip("this kernel has no cpu.idle")
+        for text in ("1", "0"):
+            plugin.set(cgroup, plugin.parse({"idle": text}))
+            assert cgroup.read("cpu.idle") == text
+
+    def test_realtime_that_the_cgroup_above_does_not_have_is_refused_with_the_remedy(
+        self, group: Open
+    ) -> None:
+        cgroup, plugin = group(Cpu), Cpu()
+        fields = {"rt_runtime": "10000", "rt_period": "500000"}
+        if cgroup.hierarchy is V2:
+            with pytest.raises(LimitError, match=r"cpu\.rt_runtime=10000: cgroup v2 has no realtime limits"):
+                plugin.set(cgroup, plugin.parse(fields))
+            return
+        if cgroup.read("cpu.rt_runtime_us") is None:
+            pytest.skip("this kernel has no CONFIG_RT_GROUP_SCHED")
+        with pytest.raises(LimitError, match="every cgroup above needs"):
+            plugin.set(cgroup, plugin.parse(fields))
+
+
+class TestBlkio:
+    def disk(self) -> str:
+        for name in sorted(os.listdir("/sys/block")):
+            with open(f"/sys/block/{name}/dev", encoding="ascii") as file:
+                return file.read().strip()
+        pytest.skip("this host has no disk")
+
+    def test_rates_bind_device_by_device_and_go_again(self, group: Open) -> None:
+        cgroup, plugin, disk = group(Blkio), Blkio(), self.disk()
+        fields = {"read_bps": f"{disk}:1m", "write_bps": f"{disk}:2m", "read_iops": f"{disk}:100"}
+        plugin.set(cgroup, plugin.parse(fields))
+        if cgroup.hierarchy is V1:
+            assert cgroup.read("blkio.throttle.read_bps_device") == f"{disk} 1048576"
+            assert cgroup.read("blkio.throttle.write_bps_device") == f"{disk} 2097152"
+            assert cgroup.read("blkio.throttle.read_iops_device") == f"{disk} 100"
+        else:
+            assert cgroup.read("io.max") == f"{disk} rbps=1048576 wbps=2097152 riops=100 wiops=max"
+        assert cgroup.ctx.effective["blkio.read_bps"][1].startswith(disk)
+        plugin.set(cgroup, plugin.parse(dict.fromkeys(fields, f"{disk}:0")))
+        assert not cgroup.read("blkio.throttle.read_bps_device" if cgroup.hierarchy is V1 else "io.max")
+
+    def test_a_device_that_is_not_there_is_an_error(self, group: Open) -> None:
+        cgroup, plugin = group(Blkio), Blkio()
+        with pytest.raises(LimitError, match=r"ENODEV.*whole disk"):
+            plugin.set(cgroup, plugin.parse({"read_bps": "4000:77:1m"}))
+        with pytest.raises(LimitError, match="/dev/null: not a block device"):
+            plugin.set(cgroup, plugin.parse({"read_bps": "/dev/null:1m"}))
+
+    def test_a_weight_binds_or_is_refused_by_name(self, group: Open) -> None:
+        cgroup, plugin = group(Blkio), Blkio()
+        files = ("blkio.bfq.weight", "blkio.weight", "io.weight", "io.bfq.weight")
+        if all(cgroup.read(file) is None for file in files):
+            with pytest.raises(LimitError, match=r"blkio\.weight=.*no (blkio\.bfq|io)\.weight"):
+                plugin.set(cgroup, plugin.parse({"weight": "200"}))
+            return
+        plugin.set(cgroup, plugin.parse({"weight": "200"}))
+        assert cgroup.ctx.effective["blkio.weight"][1] in {"200", "default 200", "default 1920"}
+
+
+class TestMemoryOfV1:
+    def test_swappiness_hierarchy_tcp_and_the_oom_killer_bind_or_are_refused_by_name(
+        self, group: Open
+    ) -> None:
+        plugin, fields = Memory(), {"swappiness": "10", "use_hierarchy": "true", "oom_kill_disable": "true"}
+        cgroup = group(Memory)
+        if cgroup.hierarchy is V2:
+            for key in ("swappiness", "oom_kill_disable", "kernel", "kernel_tcp"):
+                text = fields.get(key, "16m")
+                with pytest.raises(LimitError, match=rf"memory\.{key}=.*cgroup v2 has nothing like it"):
+                    plugin.set(cgroup, plugin.parse({key: text}))
+            plugin.set(cgroup, plugin.parse({"use_hierarchy": "true"}))
+            return
+        plugin.set(cgroup, plugin.parse({**fields, "kernel_tcp": "16m"}))
+        assert cgroup.read("memory.swappiness") == "10"
+        assert (cgroup.read("memory.oom_control") or "").startswith("oom_kill_disable 1\n")
+        assert cgroup.read("memory.kmem.tcp.limit_in_bytes") == str(16 << 20)
+
+
+class TestFreezer:
+    def test_frozen_stops_it_and_thawed_lets_it_go_on(self, group: Open) -> None:
+        cgroup, plugin = group(Freezer), Freezer()
+        plugin.set(cgroup, plugin.parse({"": "thawed"}))
+        process = child("print('on', flush=True)")
+        assert process.stdin is not None
+        assert process.stdout is not None
+        cgroup.join(process.pid)
+        plugin.set(cgroup, {"x.freezer.state": "frozen"})
+        try:
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert select.select([process.stdout], [], [], 0.3)[0] == []
+        finally:  # what is frozen on v1 cannot be killed
+            plugin.set(cgroup, plugin.parse({"": "thawed"}))
+        assert process.stdout.readline() == "on\n"
+        assert gone(process) == 0
+
+
+class TestUnified:
+    def test_a_file_of_a_controller_that_is_not_enabled_yet_binds(self, group: Open) -> None:
+        cgroup, plugin = group(Unified), Unified()
+        offered = (cgroupfs.read_file(cgroup.base, "cgroup.controllers") or "").split()
+        values = {
+            "memory": ("memory.high", "100m"),
+            "hugetlb": ("hugetlb.2MB.max", "4m"),
+            "pids": ("pids.max", "9"),
+        }
+        found = [values[name] for name in offered if name in values]
+        if not found:
+            pytest.skip("this host's cgroup2 has none of memory, hugetlb and pids")
+        plugin.set(cgroup, plugin.parse(dict(found)))
+        shown = {"100m": "104857600", "4m": "4194304", "9": "9"}
+        assert {file: cgroup.read(file) for file, _ in found} == {file: shown[text] for file, text in found}
+        assert cgroup.ctx.effective.keys() == {f"unified.{file}" for file, _ in found}
+
+    def test_a_controller_that_is_not_there_is_named(self, group: Open) -> None:
+        cgroup, plugin = group(Unified), Unified()
+        with pytest.raises(HierarchyError, match=r"enable controllers nosuch: .*is given only"):
+            plugin.set(cgroup, plugin.parse({"nosuch.max": "1"}))
 
 
 class TestCounters:

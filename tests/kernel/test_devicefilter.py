@@ -104,3 +104,44 @@ def test_a_cgroup_that_still_allows_more_is_an_error(tmp_path: os.PathLike[str])
 def test_what_is_no_cgroup_takes_no_filter(tmp_path: os.PathLike[str]) -> None:
     with pytest.raises(KernelError, match="filter devices"):
         FilterDevices(path=str(tmp_path), version="v2", rules=RULES).execute(Context(None))
+
+
+def test_the_last_rule_about_a_device_decides(cgroup: tuple[str, str], tmp_path: os.PathLike[str]) -> None:
+    path, version = cgroup
+    rules = (
+        "a *:* rwm",
+        "deny c 1:* rwm",
+        "deny c 1:5 rwm",
+        "deny a *:* rwm",
+        "c 1:3 rwm",
+        "c 1:5 rwm",
+        "deny c 1:5 w",
+    )
+    FilterDevices(path=path, version=version, rules=rules).execute(Context(None))
+    assert attempt(path, tmp_path, "c", 1, 3) == ""
+    for minor in (5, 7):
+        assert attempt(path, tmp_path, "c", 1, minor).startswith("PermissionError: [Errno 1]")
+
+
+def test_all_devices_but_some(cgroup: tuple[str, str], tmp_path: os.PathLike[str]) -> None:
+    path, version = cgroup
+    FilterDevices(path=path, version=version, rules=("a *:* rwm", "deny c 1:7 w")).execute(Context(None))
+    assert attempt(path, tmp_path, "c", 1, 3) == ""
+    assert attempt(path, tmp_path, "c", 1, 11) == ""
+    assert attempt(path, tmp_path, "c", 1, 7).startswith("PermissionError: [Errno 1]")
+
+
+def test_a_device_taken_out_of_a_wildcard_is_denied_or_the_run_fails(
+    cgroup: tuple[str, str], tmp_path: os.PathLike[str]
+) -> None:
+    path, version = cgroup
+    step = FilterDevices(path=path, version=version, rules=("c 1:* rwm", "deny c 1:7 rwm"))
+    if version == "v1":
+        with pytest.raises(
+            LimitError, match=r"deny c 1:7 rwm: cgroup v1 cannot take it out of allow c 1:\* rwm"
+        ):
+            step.execute(Context(None))
+        return
+    step.execute(Context(None))
+    assert attempt(path, tmp_path, "c", 1, 3) == ""
+    assert attempt(path, tmp_path, "c", 1, 7).startswith("PermissionError: [Errno 1]")
