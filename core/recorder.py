@@ -98,7 +98,13 @@ class GroupRecorder:
         self._phases[HOST].append(InheritFile(path=self.path, base=self._base, file=file))
 
     def allow_devices(self, rules: tuple[str, ...], *, limits: tuple[str, ...] = ()) -> None:
-        """Record the filter."""
+        """Record the filter. Raise UsageError for a rule that is none, where gocker makes the filter itself."""
+        if self._version is Hierarchy.V2:
+            # Before anything is made, and not as late as in the step; a start on v1 does without.
+            from gocker.kernel.devicefilter import parse_rule
+
+            for rule in rules:
+                parse_rule(rule)
         requests = [self._requests[limit] for limit in limits if limit in self._requests]
         self._phases[HOST].append(
             FilterDevices(

@@ -5,9 +5,11 @@
     importing.py end FILE ARG...     all of it
 
 FILE gets {"bare": [module, ...], "at": {point: [module, ...]}, "by": {module: what imported it}}; bare are
-those that the interpreter starts with, and left out of the others.
+those that the interpreter starts with, and left out of the others. "at" also has `child`: what the first process
+looked for.
 """
 
+import os
 import sys
 
 BARE = frozenset(sys.modules)
@@ -18,8 +20,13 @@ at: dict[str, list[str]] = {}
 class Watch:
     """First of sys.meta_path: sees each module that is looked for, and finds none."""
 
-    @staticmethod
-    def find_spec(name: str, path: object = None, target: object = None) -> None:
+    pid = os.getpid()
+    child = os.memfd_create("imports")  # close-on-exec: open for as long as the first process is gocker's
+
+    @classmethod
+    def find_spec(cls, name: str, path: object = None, target: object = None) -> None:
+        if os.getpid() != cls.pid:
+            os.write(cls.child, f"{name}\n".encode())
         frame = sys._getframe(1)
         while frame.f_back is not None and "importlib" in frame.f_code.co_filename:
             frame = frame.f_back
@@ -51,8 +58,6 @@ def write(file: str) -> None:
 
 
 def run(until: str, file: str, *arguments: str) -> None:
-    import os
-
     sys.meta_path.insert(0, Watch)
     from gocker.launcher import Launcher
 
@@ -73,6 +78,7 @@ def run(until: str, file: str, *arguments: str) -> None:
     def left(status: int) -> None:
         if os.getpid() == pid:
             look("end")
+            at["child"] = os.pread(Watch.child, 1 << 16, 0).decode().split()
             write(file)
         leave(status)
 

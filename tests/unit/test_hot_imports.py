@@ -7,6 +7,7 @@ possible does it go on the list, with what benchmarks/run.py says of it.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -17,6 +18,8 @@ from typing import NamedTuple
 
 import importing
 import pytest
+
+CORE = Path(importing.__file__).parents[2] / "core"
 
 GOCKER_BUDGET = 89
 """gocker's own modules when the first process is let go."""
@@ -117,9 +120,8 @@ def test_a_start_imports_nothing_of_other_commands(at_go: Imports) -> None:
 
 
 def test_the_names_of_what_a_start_must_not_import_are_right() -> None:
-    core = Path(importing.__file__).parents[2] / "core"
     paths = {name: name.removeprefix("gocker.").replace(".", "/") for name in ONLY_OTHER_COMMANDS}
-    assert [name for name, path in paths.items() if not (core / f"{path}.py").exists()] == []
+    assert [name for name, path in paths.items() if not (CORE / f"{path}.py").exists()] == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a container is made")
@@ -129,3 +131,43 @@ def test_nothing_but_the_log_and_the_report_is_imported_after_go(scratch: Path) 
     seen = imports(scratch, "end", "/bin/busybox", "true")
     assert seen.name(seen.at["exec"] - seen.at["go"] - MEANWHILE) == []
     assert seen.name(seen.at["end"] - seen.at["exec"]) == []
+    assert seen.at["child"] == set(), "the first process has imported something"
+
+
+STEPS = [*(CORE / "steps").glob("*.py"), *(CORE / "kernel").glob("*.py"), CORE / "init.py"]
+BEFORE_THE_CLONE = {"steps/devicefilter.py": {"gocker.kernel.devicefilter"}}
+"""What may be imported in a function of a step: it is one of the host phase, and the planner has loaded it."""
+
+
+@pytest.mark.parametrize("file", STEPS, ids=lambda file: str(file.relative_to(CORE)))
+def test_no_step_imports_while_it_is_executed(file: Path) -> None:
+    tree = ast.parse(file.read_text())
+    late = {
+        inner.module if isinstance(inner, ast.ImportFrom) else inner.names[0].name
+        for outer in ast.walk(tree)
+        if isinstance(outer, ast.FunctionDef)
+        for inner in ast.walk(outer)
+        if isinstance(inner, ast.ImportFrom | ast.Import)
+    }
+    assert late == BEFORE_THE_CLONE.get(str(file.relative_to(CORE)), set())
+
+
+PLAN = """
+import sys
+import gocker.engine
+from gocker.model import Hierarchy
+from gocker.plan import PHASES
+from gocker.recorder import GroupRecorder
+seen = []
+for version in (Hierarchy.V1, Hierarchy.V2):
+    phases = {phase: [] for phase in PHASES}
+    GroupRecorder("devices", version, "/cg/gocker/id", "/cg", {}, phases).allow_devices(("c 1:3 rwm",))
+    seen.append(set(sys.modules))
+print(*(seen[1] - seen[0]))
+"""
+
+
+def test_a_plan_for_v2_imports_the_device_filter_and_nothing_else() -> None:
+    """So that the step need not, and that a start on v1 does without: on the other version the budget is the same."""
+    done = subprocess.run([sys.executable, "-c", PLAN], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["gocker.kernel.devicefilter"]

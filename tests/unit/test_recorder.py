@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gocker.errors import PluginError
+from gocker.errors import PluginError, UsageError
 from gocker.limits import LimitRequest
 from gocker.model import Hierarchy
 from gocker.plan import HOST, INIT, PARENT, PHASES, REMOVE
@@ -124,6 +124,12 @@ def test_devices_are_filtered_before_the_start(phases: Phases) -> None:
         "v1",
         ("c 1:3 rwm",),
     )
+
+
+def test_a_rule_that_is_none_is_refused_before_anything_is_made(phases: Phases) -> None:
+    with pytest.raises(UsageError, match="not TYPE MAJOR:MINOR ACCESS"):
+        group(phases, V2).allow_devices(("c 1:3 rwm", "c 1:3 all"))
+    assert phases[HOST] == []
 
 
 Call = Callable[[KernelRecorder], None]
