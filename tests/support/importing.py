@@ -11,6 +11,7 @@ looked for.
 
 import os
 import sys
+from fcntl import F_DUPFD_CLOEXEC, fcntl
 
 BARE = frozenset(sys.modules)
 by: dict[str, str] = {}
@@ -21,7 +22,7 @@ class Watch:
     """First of sys.meta_path: sees each module that is looked for, and finds none."""
 
     pid = os.getpid()
-    child = os.memfd_create("imports")  # close-on-exec: open for as long as the first process is gocker's
+    child = fcntl(os.memfd_create("imports"), F_DUPFD_CLOEXEC, 100)  # above those that init gives away
 
     @classmethod
     def find_spec(cls, name: str, path: object = None, target: object = None) -> None:
