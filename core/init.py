@@ -5,9 +5,13 @@ One SEQPACKET socket joins it to the launcher; a message is one packet:
     launcher                                  init
        | clone3() ----------------------------->| parked in recv
        | runs the parent phase                  |
-       | GO ---------------------------------->|
+       | GO and its pid ---------------------->|
        |                                        | runs the init phase
+       |<--------------------- {"host": index} | a step that the launcher executes
+       | GO ---------------------------------->|
        |<----------- CONSOLE, with the pty master (only with a terminal)
+       |<------------------- {"parked": [ns, ...]}| only of a container that is created first
+       | GO ---------------------------------->| waits for whoever starts it (steps/barrier)
        |<------------------- {"ready": [ns, ...]}| just before the last hop
        |<-------------------- {"failed": {...}} | a step failed; then _exit
        |<--------- end of file, by close-on-exec| the program runs
@@ -37,8 +41,8 @@ from gocker.kernel.sigmask import SETMASK, change_mask
 from gocker.kernel.stub import STATUS_FD
 from gocker.kernel.syscalls import prctl
 from gocker.plan import Context, Step
+from gocker.steps.launch import GO, PARK
 
-GO = b"go"
 _PACKET = 64 << 10
 _FIRST_FREE = 10  # above the fds that init hands to the program: 0, 1, 2 and STATUS_FD
 # New ids clear PR_SET_PDEATHSIG, and make dumpable again where the sysctl fs.suid_dumpable is 1: commit_creds().
@@ -70,17 +74,26 @@ def _run(
     try:
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         _reset_signals()
-        channel = _settle(ctx, channel, stdio)
-        if channel.recv(_PACKET) != GO or _is_orphan(channel):
+        channel = ctx.channel = _settle(ctx, channel, stdio)
+        word, _, pid = channel.recv(_PACKET).partition(b" ")
+        if word != GO or _is_orphan(channel):
             return
+        ctx.pid = int(pid)
         times: list[int] = []
         last = len(steps) - 1
         for index, step in enumerate(steps):
             progress.step = index
             if index == last:
                 channel.send(json.dumps({"ready": times}).encode())
+            if step.op == PARK:
+                channel.send(json.dumps({"parked": times}).encode())
             start = perf_counter_ns()
-            step.execute(ctx)
+            if step.at_host:
+                channel.send(json.dumps({"host": index}).encode())
+                if channel.recv(_PACKET) != GO:
+                    return
+            else:
+                step.execute(ctx)
             if step.op in _DISARMING:
                 prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
                 prctl(PR_SET_DUMPABLE, 0)
@@ -88,7 +101,7 @@ def _run(
                     return
             times.append(perf_counter_ns() - start)
     except BaseException as error:  # noqa: BLE001 - the boundary of the process: all goes to the launcher
-        channel.send(json.dumps({"failed": _failure(index, error)}).encode()[:_PACKET])
+        channel.send(json.dumps({"failed": _failure(index, steps[index], error)}).encode()[:_PACKET])
 
 
 def _is_orphan(channel: _socket.socket) -> bool:
@@ -99,7 +112,7 @@ def _is_orphan(channel: _socket.socket) -> bool:
         return False
 
 
-def _failure(index: int, error: BaseException) -> dict[str, Any]:
+def _failure(index: int, step: Step, error: BaseException) -> dict[str, Any]:
     remedy, number, executing = "", 0, False
     if isinstance(error, GockerError):
         reason, remedy, number = error.reason, error.remedy, error.errno
@@ -110,7 +123,15 @@ def _failure(index: int, error: BaseException) -> dict[str, Any]:
         reason = f"{errno_name(number)}: {error.strerror}{where}"
     else:
         reason = f"{type(error).__name__}: {error}"
-    return {"index": index, "reason": reason, "remedy": remedy, "errno": number, "exec": executing}
+    what = step.describe()
+    return {
+        "index": index,
+        "what": what,
+        "reason": reason,
+        "remedy": remedy,
+        "errno": number,
+        "exec": executing,
+    }
 
 
 def _settle(ctx: Context, channel: _socket.socket, stdio: tuple[int, int, int]) -> _socket.socket:

@@ -25,7 +25,7 @@ from gocker.kernel.process import has_ended, pidfd_send_signal
 from gocker.kernel.progress import Progress
 from gocker.model import ContainerSpec
 from gocker.plan import Context, Plan, Step
-from gocker.steps.launch import CONSOLE
+from gocker.steps.launch import CONSOLE, GO
 
 _PACKET = 64 << 10
 _NEEDED = ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_DAC_OVERRIDE")
@@ -48,6 +48,7 @@ class Launcher:
         self._channel: _socket.socket | None = None
         self._progress: Progress | None = None
         self._record_fd = record
+        self._ready = False  # init is at its last step
         self.console = -1  # the pty master, when there is a terminal
         self.program_status: int | None = None  # wait status of the program below --init
 
@@ -73,7 +74,7 @@ class Launcher:
             theirs.close()
         self._close_fds()
         with contextlib.suppress(BrokenPipeError):  # it has ended already: await_program sees that, too
-            ours.send(init.GO)
+            ours.send(GO + b" %d" % self.ctx.pid)
 
     def _close_fds(self) -> None:
         """The child has its own copies of what the steps opened for it."""
@@ -90,10 +91,34 @@ class Launcher:
             reason = _reason(error)
             if self.ctx.pidfd >= 0 and has_ended(self.ctx.pidfd):
                 reason = f"the first process {self._end_of_first()}: {reason}"
-            raise self._failed(number, step, reason, _remedy(error), error.errno or 0) from error
+            raise self._failed(number, step.describe(), reason, _remedy(error), error.errno or 0) from error
         self.step_ns.append(perf_counter_ns() - begin)
         if step.event:
             self.note(step.event, **step.audit(self.ctx))
+
+    def await_parked(self, why: Callable[[], str] = str, wait: Callable[[int], object] = bool) -> None:
+        """Return when the container has been created and waits for its start; raise as `await_program`."""
+        while not self._take(why, wait, "parked"):
+            pass
+        self._note_init()
+
+    def release(self) -> None:
+        """Let go of what was created: from here on it outlives this process."""
+        channel = self._channel
+        assert channel is not None  # noqa: S101 - start comes first
+        with contextlib.suppress(
+            BrokenPipeError, ConnectionResetError
+        ):  # it was killed: who starts it sees that
+            channel.send(GO)
+            while channel.recv(_PACKET):
+                pass
+        self.close()
+
+    def adopt(self, channel: _socket.socket, pidfd: int) -> None:
+        """Start what another process created: `channel` is to it, `pidfd` of it; `await_program` follows."""
+        self._channel = channel
+        self.ctx.pidfd = pidfd
+        channel.send(GO)
 
     def await_program(self, why: Callable[[], str] = str, wait: Callable[[int], object] = bool) -> None:
         """Return when the program has been exec'd; raise StepError or ExecError when it was not.
@@ -101,30 +126,46 @@ class Launcher:
         `why` is asked, when the first process was killed, what is known about that: "" for nothing.
         `wait` is called with the fd of the socket to init before each read, and may raise.
         """
-        channel = self._channel
-        assert channel is not None  # noqa: S101 - start comes first
-        ready = False
-        while True:
-            wait(channel.fileno())
-            packet, control = _receive(channel)
-            if packet == CONSOLE:
-                self.console = int.from_bytes(control[0][2][:4], "little")
-            elif packet.startswith(b"{"):
-                message = json.loads(packet)
-                if "failed" in message:
-                    self._init_failed(message["failed"])
-                ready = True
-                self.step_ns += message["ready"]
-            elif packet:
-                if self._record(packet):
-                    break
-            elif ready:
-                break
-            else:
-                raise self._died(why)
+        while not self._take(why, wait, "running"):
+            pass
+        self._note_init()
+
+    def _note_init(self) -> None:
         for step in self.plan.init:
             if step.event:
                 self.note(step.event, **step.audit(self.ctx))
+
+    def _take(self, why: Callable[[], str], wait: Callable[[int], object], end: str) -> bool:
+        """Take one packet of init's or the stub's; True when it has come to `end`."""
+        channel = self._channel
+        assert channel is not None  # noqa: S101 - start comes first
+        wait(channel.fileno())
+        packet, control = _receive(channel)
+        if packet == CONSOLE:
+            self.console = int.from_bytes(control[0][2][:4], "little")
+        elif packet.startswith(b"{"):
+            return self._hear(json.loads(packet), channel, end)
+        elif packet:
+            return self._record(packet)
+        elif not self._ready:
+            raise self._died(why)
+        return not packet
+
+    def _hear(self, message: dict[str, Any], channel: _socket.socket, end: str) -> bool:
+        if "failed" in message:
+            self._init_failed(message["failed"])
+        elif "host" in message:
+            index = message["host"]
+            self._execute(self._number(index), self.plan.init[index])
+            channel.send(GO)
+        else:
+            self.step_ns += message.get("parked") or message.get("ready") or ()
+            self._ready = "ready" in message
+        return "parked" in message and end == "parked"
+
+    def _number(self, index: int) -> int:
+        """Of a step of the init phase."""
+        return len(self.plan.host) + len(self.plan.parent) + index + 1
 
     def _died(self, why: Callable[[], str]) -> StepError:
         """It ended without a word: say how, and at which step."""
@@ -132,10 +173,10 @@ class Launcher:
             pidfd_send_signal(self.ctx.pidfd, signal.SIGKILL)
         has_ended(self.ctx.pidfd, PATIENCE)
         index = max(0, self._progress.step if self._progress else 0)
-        number = len(self.plan.host) + len(self.plan.parent) + index + 1
         known = why()
         reason = f"the first process {self._end_of_first()}{f': {known}' if known else ''}"
-        return self._failed(number, self.plan.init[index], reason, "", 0)
+        what = self.plan.init[index].describe() if self.plan.init else "start it"
+        return self._failed(self._number(index), what, reason, "", 0)
 
     def _end_of_first(self) -> str:
         ended = os.waitid(os.P_PIDFD, self.ctx.pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
@@ -161,21 +202,19 @@ class Launcher:
         spec = self.ctx.spec
         return (spec.argv[0] or "''") if spec and spec.argv else ""
 
-    def _init_failed(self, failure: dict[str, Any]) -> None:
-        index = failure["index"]
-        step = self.plan.init[index]
-        number = len(self.plan.host) + len(self.plan.parent) + index + 1
+    def _init_failed(self, failure: dict[str, Any]) -> NoReturn:
+        number, what = self._number(failure["index"]), failure["what"]
+        error = self._failed(number, what, failure["reason"], failure["remedy"], failure["errno"])
         if failure["exec"]:
             name = self._command()
-            self._failed(number, step, failure["reason"], failure["remedy"], failure["errno"])
             raise ExecError("exec", name, failure["reason"], remedy=failure["remedy"], errno=failure["errno"])
-        raise self._failed(number, step, failure["reason"], failure["remedy"], failure["errno"])
+        raise error
 
-    def _failed(self, number: int, step: Step, reason: str, remedy: str, errno: int) -> StepError:
+    def _failed(self, number: int, what: str, reason: str, remedy: str, errno: int) -> StepError:
         total = self.plan.total
         remedy = remedy or _privileges_missing(errno)
-        self.note("step.failed", "error", step=number, total=total, describe=step.describe(), reason=reason)
-        return StepError(number, total, step.describe(), reason, remedy=remedy, errno=errno)
+        self.note("step.failed", "error", step=number, total=total, describe=what, reason=reason)
+        return StepError(number, total, what, reason, remedy=remedy, errno=errno)
 
     def collect_records(self) -> None:
         """After the end: take what the --init stub said about the program."""
@@ -205,17 +244,21 @@ class Launcher:
     def undo(self) -> list[GockerError]:
         """Take back, in reverse, every step that was begun; return the errors."""
         errors: list[GockerError] = []
+        self.close()
+        while self._done:
+            step = self._done.pop()
+            if step.undoable:
+                self._attempt(step.undo, step, errors)
+        return errors
+
+    def close(self) -> None:
+        """Give up the socket to init and the memory shared with it."""
         if self._channel is not None:
             self._channel.close()
             self._channel = None
         if self._progress is not None:
             self._progress.close()
             self._progress = None
-        while self._done:
-            step = self._done.pop()
-            if step.undoable:
-                self._attempt(step.undo, step, errors)
-        return errors
 
     def _attempt(self, action: Callable[[Context], None], step: Step, errors: list[GockerError]) -> bool:
         """Whatever comes of it, the others have their turn."""

@@ -15,6 +15,7 @@ gocker can undo what a killed one left.
 from __future__ import annotations
 
 import json
+from _socket import socket
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, ClassVar, NoReturn
@@ -44,6 +45,7 @@ class Context:
         self.effective: dict[str, tuple[str, str]] = {}  # limit label -> (asked, read back)
         self.strangers: set[str] = set()  # directories that a step found taken: not ours to undo
         self.unbound: dict[str, str] = {}  # best-effort limit label -> why it does not bind
+        self.channel: socket | None = None  # init: to the launcher, or to whoever starts what was created
 
 
 def _nowhere() -> NoReturn:
@@ -59,6 +61,8 @@ class Step(Record):
     """The audit event of its outcome ("controller.set"), or "" when the plan's own event says enough."""
     undoable: ClassVar[bool] = False
     """True when `undo` does something; only such host and parent steps matter to recovery."""
+    at_host: ClassVar[bool] = False
+    """Of the init phase, but executed by the launcher, while init waits in its place."""
     known: ClassVar[dict[str, type[Step]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -36,10 +36,12 @@ def build_plan(
     hierarchies: Hierarchies,
     container_dir: str,
     seccomp: InstallSeccomp | None,
+    start_socket: str = "",
 ) -> Planned:
     """Plan the start of `spec`; touch nothing.
 
-    `container_dir` is its own directory for layers and /etc; `seccomp` is from gocker.seccomp.
+    `container_dir` is its own directory for layers and /etc; `seccomp` is from gocker.seccomp;
+    `start_socket` is the path of what another process starts it by: "" does so at once.
 
     Raise UsageError, LimitError, HierarchyError or PluginError.
     """
@@ -55,13 +57,28 @@ def build_plan(
             handler.set_child(_context(spec, request, PARENT, phases))
     phases[PARENT] += identity.parent_steps(spec)
     _plan_init(spec, handlers, cgroups.rows, phases, container_dir)
-    phases[INIT] += identity.last_steps(spec, seccomp)
+    phases[INIT] += identity.last_steps(spec, seccomp, _waits(spec, phases, start_socket))
     for handler, request in reversed(handlers):
         handler.remove(_context(spec, request, REMOVE, phases))
     steps = {phase: tuple(recorded) for phase, recorded in phases.items()}
     return Planned(
         plan=Plan(container=spec.id, name=spec.name, **steps), cgroups=cgroups, refused=registry.refused()
     )
+
+
+def _waits(spec: ContainerSpec, phases: Phases, start_socket: str) -> tuple[Step, ...]:
+    """What stands between a container's creation and its start."""
+    steps: tuple[Step, ...] = ()
+    if start_socket:
+        from gocker.steps.barrier import AwaitStart, ListenForStart
+
+        phases[HOST].insert(0, ListenForStart(path=start_socket))
+        steps = (AwaitStart(keep=spec.preserve_fds),)
+    if spec.hooks:
+        from gocker.steps import hooks
+
+        steps += hooks.hook_steps(spec, hooks.START_CONTAINER)
+    return steps
 
 
 def _context(spec: ContainerSpec, request: NamespaceRequest, phase: str, phases: Phases) -> NamespaceContext:

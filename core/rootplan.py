@@ -54,6 +54,10 @@ def file_system_steps(spec: ContainerSpec, container_dir: str, cgroups: CgroupRo
         steps += _device_steps(spec)
     if spec.terminal:
         steps.append(OpenConsole())
+    if spec.hooks:
+        from gocker.steps import hooks
+
+        steps += hooks.hook_steps(spec, hooks.PRESTART, hooks.CREATE_RUNTIME, hooks.CREATE_CONTAINER)
     if spec.masked_paths:
         steps.append(MaskPaths(paths=spec.masked_paths))
     if spec.readonly_paths:

@@ -3,11 +3,12 @@
     GOCKER_STATE/containers/ID/lock       flock held by the gocker that answers for the container; begins with
                                           its first process's kernel.progress, then comes what `owe` wrote
     GOCKER_STATE/containers/ID/plan.json  what was planned, and so what there is to undo
+    GOCKER_STATE/containers/ID/state.json of a container that outlives its gocker: who it is (core/lasting.py)
     GOCKER_STATE/containers/.ID           ID while it is being made
     GOCKER_STATE/names/NAME               symbolic link whose text is ID
 
-A container whose lock nobody holds is abandoned: its gocker was killed. These hold at each moment,
-so that a kill between any two system calls leaves something that `abandoned` understands:
+A container whose lock nobody holds is abandoned: its gocker was killed. Not so with a state.json: that one lasts
+until it is deleted, and the lock is held by whoever does something with it. These hold at each moment, so that a kill between any two system calls leaves something that `abandoned` understands:
 
 - ID appears by one rename, complete and with its lock held.
 - `.ID` is only made and renamed under a shared flock of containers/; who gets that flock for itself
@@ -51,7 +52,11 @@ _OTHER = _FIRST | frozenset("_.+-")
 _MAX_ID = 128
 _PATIENCE = 5.0  # seconds to wait for a killed gocker's child to end, and for another's recovery
 _NAP_FIRST, _NAP_LAST = 0.0005, 0.02  # seconds between two looks, doubling
-_FILES = ("plan.json", "lock")  # of a container, in the order of their removal
+START = "start"
+"""The socket in a container's directory by which it is started once it has been created."""
+_LASTS = "state.json"
+_NEW_LASTS = ".state.json"
+_FILES = (_NEW_LASTS, _LASTS, "plan.json", START, "lock")  # of a container, in the order of their removal
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2), on 64-bit
 
 _own: set[str] = set()
@@ -142,6 +147,84 @@ class State:
         finally:
             os.close(containers)
 
+    def lasting(self, container: str, patience: float = _PATIENCE) -> Claim:
+        """A container that lasts, to do something with, once nobody else does; `patience` is in seconds.
+
+        `Claim.close` it, or `Claim.release` it for good. Raise StateError when there is none of that id, and
+        when somebody else has it for too long.
+        """
+        directory = self._directory(container)
+        lock = -1
+        try:
+            lock = os.open("lock", _LOCK, dir_fd=directory)
+            deadline = time.monotonic() + patience
+            nap = _NAP_FIRST
+            while not _lock_if_free(lock):
+                if time.monotonic() > deadline:
+                    raise StateError("use container", container, "another gocker is at work on it")
+                time.sleep(nap)
+                nap = min(2 * nap, _NAP_LAST)
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            plan, record = _read_file(directory, "plan.json"), _read_lock(lock)
+            if plan is None or os.fstat(lock).st_nlink == 0 or _read_file(directory, _LASTS) is None:
+                raise _no_container(container)
+            return Claim(self, container, container, plan, lock, record=record)
+        except BaseException as error:
+            if lock >= 0:
+                os.close(lock)
+            if isinstance(error, FileNotFoundError):
+                raise _no_container(container) from error
+            if isinstance(error, OSError):
+                raise self._error("use container", container, error) from error
+            raise
+        finally:
+            os.close(directory)
+
+    def describe(self, container: str) -> bytes:
+        """What `Claim.last` wrote of a container; nobody is kept waiting. Raise StateError when there is none."""
+        directory = self._directory(container)
+        try:
+            data = _read_file(directory, _LASTS)
+        except OSError as error:
+            raise self._error("read state of", container, error) from error
+        finally:
+            os.close(directory)
+        if data is None:
+            raise _no_container(container)
+        return data
+
+    def lasting_ids(self) -> list[str]:
+        """The ids of all containers that last, sorted. Raise StateError."""
+        try:
+            containers = self._open("containers")
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._error("read state in", self.root, error) from error
+        try:
+            return sorted(entry for entry in os.listdir(containers) if is_id(entry) and _lasts(containers, entry))
+        finally:
+            os.close(containers)
+
+    def start_socket(self, container: str) -> str:
+        """The path of the socket by which a created container is started."""
+        return f"{self._path(container)}/{START}"
+
+    def _directory(self, container: str) -> int:
+        """An fd of a container's directory. Raise StateError when there is none."""
+        if not is_id(container):
+            raise StateError("use container", container, "not a container id")
+        try:
+            containers = self._open("containers")
+            try:
+                return os.open(container, _DIRECTORY, dir_fd=containers)
+            finally:
+                os.close(containers)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise _no_container(container) from error
+        except OSError as error:
+            raise self._error("use container", container, error) from error
+
     def _open(self, directory: str, *, make: bool = False) -> int:
         path = f"{self.root}/{directory}"
         try:
@@ -216,7 +299,7 @@ class State:
 
     def _take_over(self, containers: int, container: str) -> Claim | None:
         """The container if it is abandoned and has a plan to undo."""
-        if self._path(container) in _own:
+        if self._path(container) in _own or _lasts(containers, container):
             return None
         try:
             directory = os.open(container, _DIRECTORY, dir_fd=containers)
@@ -232,8 +315,8 @@ class State:
         else:
             try:
                 free = _lock_when_orphaned(lock)
-                if free is None or os.fstat(lock).st_nlink == 0:
-                    os.close(lock)  # it is in use, or was released before we had the lock
+                if free is None or os.fstat(lock).st_nlink == 0 or _lasts(containers, container):
+                    os.close(lock)  # it is in use, was released or has come to last before we had the lock
                     return None
                 plan, record = _read_file(directory, "plan.json"), _read_lock(lock)
             except BaseException:
@@ -303,6 +386,29 @@ class Claim:
             _write(self._lock, b"\n%b\n" % events)
         except OSError as error:
             raise self._state._error("write state of", self.id, error) from error
+
+    def last(self, description: bytes) -> None:
+        """Let the container outlive this gocker, or change what is known of one that does. Raise StateError."""
+        try:
+            directory = self._state._directory(self.id)
+            try:
+                _unlink(_NEW_LASTS, directory)
+                _write_file(directory, _NEW_LASTS, description)
+                os.rename(_NEW_LASTS, _LASTS, src_dir_fd=directory, dst_dir_fd=directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            raise self._state._error("write state of", self.id, error) from error
+
+    def end(self) -> None:
+        """It lasts no more: until `release` it is this gocker's, and of the next one if this one is killed."""
+        directory = self._state._directory(self.id)
+        try:
+            _unlink(_LASTS, directory)
+        except OSError as error:
+            raise self._state._error("write state of", self.id, error) from error
+        finally:
+            os.close(directory)
 
     def release(self) -> None:
         """Forget the container, of which nothing is left to undo. Once done, this does nothing more.
@@ -379,6 +485,20 @@ def _appear(containers: int, container: str, plan: bytes) -> int:
             raise in_use from error
         raise
     return lock
+
+
+def _no_container(container: str) -> StateError:
+    return StateError(
+        "use container", container, "container does not exist", remedy="gocker-oci list", errno=errno.ENOENT
+    )
+
+
+def _lasts(containers: int, container: str) -> bool:
+    try:
+        os.stat(f"{container}/{_LASTS}", dir_fd=containers, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _lock_if_free(fd: int, kind: int = fcntl.LOCK_EX) -> bool:

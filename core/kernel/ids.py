@@ -58,3 +58,13 @@ def raw_getcwd() -> bytes:
 def close_on_exec_from(first: int) -> None:
     """Let exec close every fd from `first` on; close_range(2), Linux 5.11."""
     call("close_range", first, _MAX_FD, _CLOSE_RANGE_CLOEXEC)
+
+
+def close_all_but(keep: set[int]) -> None:
+    """Close every other fd; close_range(2)."""
+    first = 0
+    for fd in sorted(keep):
+        if fd > first:
+            call("close_range", first, fd - 1, 0)
+        first = fd + 1
+    call("close_range", first, _MAX_FD, 0)

@@ -497,8 +497,12 @@ def first_steps(spec: ContainerSpec) -> tuple[Step, ...]:
     return Undumpable(), SetSid(), JoinSessionKeyring(name=spec.id)
 
 
-def last_steps(spec: ContainerSpec, seccomp: InstallSeccomp | None) -> tuple[Step, ...]:
+def last_steps(
+    spec: ContainerSpec, seccomp: InstallSeccomp | None, waits: tuple[Step, ...] = ()
+) -> tuple[Step, ...]:
     """For the end of the init phase, after pivot_root; `seccomp` is from `gocker.seccomp.seccomp_step`.
+
+    `waits` stand between creation and start: when all that can be known beforehand to fail has been tried.
 
     Raise UsageError for a user or group that cannot be one.
     """
@@ -522,7 +526,7 @@ def last_steps(spec: ContainerSpec, seccomp: InstallSeccomp | None) -> tuple[Ste
     ]
     if spec.no_new_privileges:
         steps.append(NoNewPrivileges())
-    steps.append(FindProgram(name=spec.argv[0], path=environment.get("PATH")))
+    steps += (FindProgram(name=spec.argv[0], path=environment.get("PATH")), *waits)
     if spec.rlimits:
         steps.append(SetRlimits(limits=_limits(spec)))
     steps.append(CloseFds())

@@ -13,12 +13,13 @@ from typing import Any
 from gocker.errors import KernelError
 from gocker.kernel import mount, process
 from gocker.kernel.spawn import spawn
-from gocker.kernel.stub import STATUS_FD
 from gocker.kernel.syscalls import call, unshare
 from gocker.plan import Context, Step
 
-CONSOLE = b"console"
-"""The packet that carries the pty master; core/init.py draws the protocol."""
+GO, CONSOLE = b"go", b"console"
+"""Packets that let init go on, and that carry the pty master; core/init.py draws the protocol."""
+PARK = "await-start"
+"""The step at which a container has been created."""
 
 _TIOCSCTTY, _TIOCSWINSZ = 0x540E, 0x5414  # asm-generic/ioctls.h: to import termios costs 0.2 ms
 
@@ -144,9 +145,8 @@ class AttachConsole(Step):
         """TIOCSCTTY on the slave, which becomes 0, 1 and 2; the program may own it, as its login would."""
         master, slave = ctx.fds.pop("ptmx"), ctx.fds.pop("console")
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, sys.byteorder))
-        channel = _socket.socket(fileno=STATUS_FD)
-        channel.sendmsg([CONSOLE], [rights])
-        channel.detach()
+        assert ctx.channel is not None  # noqa: S101 - init has one
+        ctx.channel.sendmsg([CONSOLE], [rights])
         fcntl.ioctl(slave, _TIOCSCTTY, 0)
         if ctx.window:
             fcntl.ioctl(slave, _TIOCSWINSZ, ctx.window)

@@ -124,7 +124,10 @@ _OVERLAY_REMEDIES = {
 
 
 class BindRoot(Step):
-    """Make a host directory the root, written through."""
+    """Make a host directory the root, written through.
+
+    It is mounted on itself, where hooks look for it that enter this mount namespace.
+    """
 
     op = "bind-root"
 
@@ -138,9 +141,13 @@ class BindRoot(Step):
     def execute(self, ctx: Context) -> None:
         """Set `ctx.root`; mounts below the directory are left out."""
         root = ctx.fds.pop(LOWER, -1)
-        if root < 0:
+        if root >= 0:
+            mount.attach_at(root, b"/")  # root of a user namespace may not go where it is
+        else:
             root = self._copy()
-        mount.attach_at(root, b"/")
+            target = _open_layer(self.path)
+            mount.attach(root, target)
+            os.close(target)
         ctx.root = root
 
     def _copy(self) -> int:

@@ -1,0 +1,92 @@
+"""The wait between a container's creation and its start, which is another process's doing."""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import os
+from typing import Any
+
+from gocker.kernel import ids, stub
+from gocker.kernel.process import PR_SET_PDEATHSIG
+from gocker.kernel.syscalls import prctl
+from gocker.plan import Context, Step
+from gocker.steps.launch import GO, PARK
+
+_KEY = "start"  # of ctx.fds
+_BACKLOG = 8
+
+
+class ListenForStart(Step):
+    """Make the socket that a created container is started by, in its directory of the run-time state (R11)."""
+
+    op = "listen-for-start"
+    undoable = True
+
+    path: str  # host path; the directory is 0700
+
+    def describe(self) -> str:
+        """`socat UNIX-LISTEN:PATH`."""
+        return f"socat UNIX-LISTEN:{self.path},type=5 -"
+
+    def execute(self, ctx: Context) -> None:
+        """Leave the listening socket in `ctx.fds`; bound by fd, since such a path has at most 107 bytes."""
+        listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+        directory, _, name = self.path.rpartition("/")
+        parent = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            listener.bind(f"/proc/self/fd/{parent}/{name}")
+            listener.listen(_BACKLOG)
+        finally:
+            os.close(parent)
+        ctx.fds[_KEY] = listener.detach()
+
+    def undo(self, ctx: Context) -> None:
+        """Remove the socket from its directory."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+
+
+class AwaitStart(Step):
+    """Let the launcher go, and wait until somebody starts the container, who is told from then on."""
+
+    op = PARK
+
+    keep: int = 0  # fds from 3 on that the program gets
+
+    def describe(self) -> str:
+        """`accept START`."""
+        return "wait for the start"
+
+    def execute(self, ctx: Context) -> None:
+        """Nothing of the launcher's stays open: what it held, it must be able to let go.
+
+        It ends when it sees the end of this socket; until then PR_SET_PDEATHSIG is in force.
+        """
+        assert ctx.channel is not None  # noqa: S101 - init has one
+        if ctx.channel.recv(len(GO)) != GO:
+            os._exit(0)
+        prctl(PR_SET_PDEATHSIG, 0)
+        listener = _socket.socket(fileno=ctx.fds.pop(_KEY))
+        number = ctx.channel.fileno()
+        kept = range(number + 1, number + 1 + self.keep)
+        ids.close_all_but({*range(number), *kept, *ctx.fds.values(), listener.fileno(), stub.stub_fd()})
+        while True:
+            fd, _ = listener._accept()  # type: ignore[attr-defined]  # in no stub
+            os.dup2(fd, number, inheritable=False)
+            os.close(fd)
+            if ctx.channel.recv(len(GO)) == GO:
+                break
+        listener.close()
+
+
+def connect(path: str) -> Any:
+    """A socket to the created container whose ListenForStart has `path`. Raise OSError."""
+    client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    directory, _, name = path.rpartition("/")
+    parent = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        client.connect(f"/proc/self/fd/{parent}/{name}")
+    finally:
+        os.close(parent)
+    return client

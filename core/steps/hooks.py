@@ -1,0 +1,95 @@
+"""The hooks of an OCI config: programs that are told of the container on stdin, each at its point of a start."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+from gocker.errors import GockerError
+from gocker.kernel.program import Ended, run_program
+from gocker.model import ContainerSpec, Hook
+from gocker.plan import Context, Step
+from gocker.steps.identity import quote
+
+OCI_VERSION = "1.3.0"
+"""Of the runtime specification that gocker follows: what it says in states and configs of its own."""
+
+PRESTART, CREATE_RUNTIME, CREATE_CONTAINER = "prestart", "createRuntime", "createContainer"
+START_CONTAINER, POSTSTART, POSTSTOP = "startContainer", "poststart", "poststop"
+_STATUS = {START_CONTAINER: "created", POSTSTART: "running", POSTSTOP: "stopped"}  # else "creating"
+_SHOWN = 400  # characters of a hook's output in an error
+
+
+class RunHook(Step):
+    """Run a hook inside: createContainer before the root is pivoted, startContainer after, as the container's user."""
+
+    op = "run-hook"
+    event = "hook.run"
+
+    kind: str
+    path: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    timeout: float | None = None  # seconds
+
+    def describe(self) -> str:
+        """`PATH ARGS  # KIND hook`."""
+        return f"{' '.join(map(quote, (self.path, *self.args[1:])))}  # {self.kind} hook"
+
+    def execute(self, ctx: Context) -> None:
+        """Its end is waited for. Raise GockerError when it is not 0."""
+        assert ctx.spec is not None  # noqa: S101 - it is there whenever something is started
+        run_hook(Hook(**{name: getattr(self, name) for name in Hook.fields}), ctx.spec, ctx.pid)
+
+    def audit(self, ctx: Context) -> dict[str, object]:
+        """Which."""
+        return {"hook": self.kind, "path": self.path}
+
+
+class RunHostHook(RunHook):
+    """Run a hook in gocker's own namespaces, with the container's file systems mounted and not yet its root."""
+
+    op = "run-host-hook"
+    at_host = True
+
+
+def hook_steps(spec: ContainerSpec, *kinds: str) -> tuple[Step, ...]:
+    """The hooks of these kinds, in their order."""
+    steps: list[Step] = []
+    for kind in kinds:
+        cls = RunHook if kind in {CREATE_CONTAINER, START_CONTAINER} else RunHostHook
+        steps += [cls(**hook.asdict()) for hook in spec.hooks if hook.kind == kind]
+    return tuple(steps)
+
+
+def state_document(spec: ContainerSpec, status: str, pid: int) -> dict[str, object]:
+    """The state of the OCI runtime spec; `pid` is that of the host, 0 for none."""
+    document: dict[str, object] = {"ociVersion": OCI_VERSION, "id": spec.id, "status": status}
+    if pid:
+        document["pid"] = pid
+    return {**document, "bundle": spec.bundle, "annotations": dict(spec.labels)}
+
+
+def run_hook(hook: Hook, spec: ContainerSpec, pid: int) -> None:
+    """Run it to its end, with the state on its stdin. Raise GockerError."""
+    state = state_document(spec, _STATUS.get(hook.kind, "creating"), 0 if hook.kind == POSTSTOP else pid)
+    operation = f"run {hook.kind} hook"
+    try:
+        ended = run_program(
+            hook.path, hook.args or (hook.path,), hook.env, json.dumps(state).encode(), hook.timeout
+        )
+    except OSError as error:
+        raise GockerError.from_os(operation, hook.path, error) from error
+    if ended.status != 0:
+        raise GockerError(operation, hook.path, _reason(ended, hook))
+
+
+def _reason(ended: Ended, hook: Hook) -> str:
+    if ended.status is None:
+        how = f"killed after its timeout of {hook.timeout:g} s"
+    else:
+        code = os.waitstatus_to_exitcode(ended.status)
+        how = f"exit status {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}"
+    text = ended.output.decode("utf-8", "backslashreplace").strip()[-_SHOWN:]
+    return f"{how}{f': {text}' if text else ''}"
