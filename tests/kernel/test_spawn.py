@@ -118,7 +118,8 @@ def without_ptrace(look: Callable[[], Any]) -> Any:
     pid = os.fork()
     if pid == 0:
         try:
-            caps.set_capabilities(caps.permitted() - {"CAP_SYS_PTRACE"})
+            kept = caps.permitted() - {"CAP_SYS_PTRACE"}
+            caps.set_capabilities(kept, kept)
             prctl(process.PR_SET_DUMPABLE, 1)  # whatever other tests did to this process
             os.write(write, json.dumps(look()).encode())
         finally:
