@@ -1,5 +1,8 @@
 """The index of installed entry points on disk: what spares a start the scan of every distribution.
 
+What the controllers declare is in it too, as soon as all were imported once, so that later starts import only
+those that they need. It holds as long as the files that their classes are in are not changed.
+
 A file is named after its key, a digest of everything that decides what a scan would find: the
 Python, the gocker, and each `sys.path` entry with its modification time. What the digest cannot see
 (entry points rewritten inside an existing egg-info directory) is listed in the file as `watched`
@@ -47,6 +50,14 @@ class Found(Record):
     watched: tuple[str, ...] = ()  # metadata files whose change no `sys.path` directory shows
 
 
+class Declared(Record):
+    """What a start must know of every controller before it knows which ones it needs."""
+
+    standing: tuple[str, ...]  # those that every container is in
+    claims: dict[str, tuple[str, ...]]  # OCI path -> who claims it
+    watched: tuple[str, ...]  # the source files that say so
+
+
 def default_directory() -> str:
     """Where the index lies: GOCKER_ROOT/cache/entry-points; raise UsageError as `data_root` does."""
     return f"{data_root()}/cache/entry-points"
@@ -63,6 +74,10 @@ class PluginIndex:
     ) -> None:
         """`path` is `sys.path` unless given; `now` is in nanoseconds since the epoch."""
         self.directory = directory
+        self.watched: tuple[str, ...] = ()
+        """After `read`: as it was found."""
+        self.declared: Declared | None = None
+        """After `read`: what the controllers declare, if that is known and current."""
         self.problem = ""
         """Why the last `read` or `write` went without the index; "" when it did not."""
         self._now = now
@@ -82,28 +97,34 @@ class PluginIndex:
                 raw = b"" if self.problem else self._read_file(folder)
             finally:
                 os.close(folder)
-            return None if self.problem else _decode(json.loads(raw))
+            return None if self.problem else self._decode(json.loads(raw))
         except OSError as error:
             self.problem = f"{error.strerror}: {self.directory}"
         except (ValueError, RecursionError):
             self.problem = f"malformed: {self.directory}/{self._name}"
         return None
 
-    def write(self, found: Found) -> bool:
-        """Keep what a scan found; False, with `problem` set, when it cannot or must not be kept.
+    def write(self, found: Found, declared: Declared | None = None) -> bool:
+        """Keep what a scan found, and what the controllers declare; False, with `problem` set, when it cannot or must not be kept.
 
         Never raises: without an index a start is slower, not wrong.
         """
-        self.problem = self._unsettled()
+        self.problem = self._unsettled(declared.watched if declared else ())
         if self.problem:
             return False
         import json
 
-        data = {
+        data: dict[str, Any] = {
             "format": _FORMAT,
             "watched": [[path, _mtime(path)] for path in found.watched],
             "entries": [list(entry.asdict().values()) for entry in found.entries],
         }
+        if declared:
+            data["declared"] = {
+                "watched": [[path, _mtime(path)] for path in declared.watched],
+                "standing": list(declared.standing),
+                "claims": {path: list(names) for path, names in declared.claims.items()},
+            }
         try:
             _make_directories(self.directory)
             folder = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -115,6 +136,14 @@ class PluginIndex:
             self.problem = f"{error.strerror}: {self.directory}"
             return False
 
+    def _decode(self, data: Any) -> tuple[Entry, ...] | None:
+        entries = _decode(data)
+        if entries is not None:
+            self.watched = tuple(path for path, _ in data["watched"])
+            names = {entry.name for entry in entries}
+            self.declared = _decode_declared(data.get("declared"), names)
+        return entries
+
     def _stat_path(self) -> list[tuple[str, int]]:
         """(absolute path, mtime_ns) of each entry of the path that exists, in order."""
         times = []
@@ -125,12 +154,12 @@ class PluginIndex:
                 times.append((path, mtime))
         return times
 
-    def _unsettled(self) -> str:
-        """Why what was found may not be what the key stands for."""
+    def _unsettled(self, files: tuple[str, ...]) -> str:
+        """Why what was found may not be what the key, and the times of `files`, stand for."""
         if self._stat_path() != self._times:
             return "the installed distributions changed during the scan"
         now = self._now()
-        for path, mtime in self._times:
+        for path, mtime in (*self._times, *((file, _mtime(file)) for file in files)):
             if abs(now - mtime) < _RACY_NS:
                 return f"{path} was changed within the last two seconds"
         return ""
@@ -176,7 +205,7 @@ class PluginIndex:
 class ReadOnlyIndex(PluginIndex):
     """For commands that touch nothing: believes an index that is there, and makes none."""
 
-    def write(self, found: Found) -> bool:
+    def write(self, found: Found, declared: Declared | None = None) -> bool:
         """Keep nothing."""
         self.problem = "not to be written"
         return False
@@ -226,6 +255,23 @@ def _decode(data: Any) -> tuple[Entry, ...] | None:
         return tuple([Entry(*row) for row in rows])
     except (KeyError, TypeError) as error:
         raise ValueError("another shape") from error
+
+
+def _decode_declared(data: Any, installed: set[str]) -> Declared | None:
+    """None when it is not known or not current, ValueError on another shape."""
+    if data is None:
+        return None
+    try:
+        watched = tuple([path for path, mtime in data["watched"] if _mtime(path) == mtime])
+        claims = {path: tuple(names) for path, names in data["claims"].items()}
+        standing = tuple(data["standing"])
+        if len(watched) != len(data["watched"]):
+            return None
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError("another shape") from error
+    if not installed.issuperset(standing) or not all(map(installed.issuperset, claims.values())):
+        raise ValueError("names that are not installed")
+    return Declared(standing, claims, watched)
 
 
 def _make_directories(path: str) -> None:

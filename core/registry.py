@@ -8,14 +8,15 @@ run that needs it.
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from gocker.api import API_VERSION, CgroupController, LimitHelp, NamespaceHandler, Plugin
 from gocker.errors import PluginError
 from gocker.model import Hierarchy
-from gocker.plugin_index import Entry, Found, PluginIndex, default_directory
+from gocker.plugin_index import Declared, Entry, Found, PluginIndex, default_directory
 from gocker.record import Record
 
 CONTROLLERS, NAMESPACES = GROUPS = ("gocker.controllers", "gocker.namespaces")
@@ -61,6 +62,8 @@ class Registry:
         self.index = index or PluginIndex(cache_directory or default_directory())
         self._discover = discover or discover_installed
         self._found: dict[tuple[str, str], list[Entry]] | None = None
+        self._scanned = Found(())
+        self._facts: Declared | None = None
         self._outcomes: dict[tuple[str, str], Plugin | _Refusal] = {}
 
     def controller_names(self) -> tuple[str, ...]:
@@ -102,20 +105,27 @@ class Registry:
     def standing_controllers(self) -> tuple[str, ...]:
         """The controllers that a run has although it asks for no limit of theirs: `always`, `defaults`.
 
-        Imports all, to see what they declare; a refused one is not among them.
+        A refused one is not among them. Imports all, unless the index knows what they declare.
         """
-        return tuple(name for name, plugin in self.controllers().items() if plugin.always or plugin.defaults)
+        return self._declared().standing
 
     def claims(self) -> dict[str, str]:
-        """OCI path to the controller that claims it; a path claimed twice is left out. Imports all."""
-        return {path: names[0] for path, names in self._claimants().items() if len(names) == 1}
+        """OCI path to the controller that claims it; a path claimed twice is left out. Imports as the above."""
+        return {path: names[0] for path, names in self.claimants().items() if len(names) == 1}
+
+    def claimants(self) -> dict[str, tuple[str, ...]]:
+        """OCI path to the controllers that claim it. Imports as the above."""
+        return self._declared().claims
 
     def claimant(self, path: str) -> CgroupController:
-        """The controller that claims an OCI path, `memory.limit`; imports all.
+        """The controller that claims an OCI path, `memory.limit`; imports as the above, and that one.
 
-        Raise PluginError when two do, or none does.
+        Raise PluginError when two do, one of them perhaps only a part of it, or none does.
         """
-        names = self._claimants().get(path, [])
+        names = list(self.claimants().get(path, ()))
+        for other, rivals in self.claimants().items() if names else ():
+            if other.startswith(f"{path}."):
+                names += [name for name in rivals if name not in names]
         operation = "find controller for"
         if not names:
             raise PluginError(
@@ -161,6 +171,9 @@ class Registry:
                 found = self._discover()
                 self.index.write(found)
                 entries = found.entries
+                self._scanned = found
+            else:
+                self._scanned = Found(entries, self.index.watched)
             self._found = {}
             for entry in entries:
                 if entry.group in GROUPS:
@@ -195,17 +208,32 @@ class Registry:
             raise PluginError(f"load {kind} plug-in", owners, outcome.reason, remedy=outcome.remedy)
         return outcome
 
-    def _claimants(self) -> dict[str, list[str]]:
-        claimants: dict[str, list[str]] = {}
-        for name, controller in self.controllers().items():
-            for path in dict.fromkeys(limit.oci for limit in controller.limits if limit.oci):
-                claimants.setdefault(path, []).append(name)
-        return claimants
+    def _declared(self) -> Declared:
+        """From the index; else by importing all, and then into the index unless one of them is refused.
+
+        A refused one is looked at by each start, so that each says so.
+        """
+        self._entries()
+        if self._facts is None:
+            self._facts = self.index.declared
+        if self._facts is None:
+            controllers = self.controllers()
+            claims: dict[str, tuple[str, ...]] = {}
+            for name, controller in controllers.items():
+                declared = controller.oci_paths or [limit.oci for limit in controller.limits if limit.oci]
+                for path in dict.fromkeys(declared):
+                    claims[path] = (*claims.get(path, ()), name)
+            standing = [name for name, plugin in controllers.items() if plugin.always or plugin.defaults]
+            files = {file for plugin in controllers.values() for file in _sources(plugin)}
+            self._facts = Declared(tuple(standing), claims, tuple(sorted(files)))
+            if len(controllers) == len(self.controller_names()):
+                self.index.write(self._scanned, self._facts)
+        return self._facts
 
     def _conflicts(self) -> dict[str, str]:
         """Controller name to what it claims together with others."""
         conflicts: dict[str, list[str]] = {}
-        for path, names in self._claimants().items():
+        for path, names in self.claimants().items():
             for name in names if len(names) > 1 else ():
                 others = ", ".join(_owner(self._entries()[CONTROLLERS, n][0]) for n in names if n != name)
                 conflicts.setdefault(name, []).append(f"OCI path {path} is also claimed by {others}")
@@ -319,6 +347,14 @@ def _make(entry: Entry) -> Plugin:
     return plugin
 
 
+def _sources(plugin: Plugin) -> Iterator[str]:
+    """The files that its class and those above it are in, but for the contract's own."""
+    for cls in type(plugin).__mro__:
+        file = getattr(sys.modules.get(cls.__module__), "__file__", None)
+        if file and cls.__module__ not in {"abc", "gocker.api"}:
+            yield os.path.abspath(file)
+
+
 def _replace(entry: Entry) -> str:
     return f"pip uninstall {entry.distribution}, or install a release of it that works here"
 
@@ -406,6 +442,7 @@ _DECLARATIONS: dict[str, tuple[_Declaration, ...]] = {
         ("limits", _tuple_of_help, "a tuple of LimitHelp"),
         ("always", lambda value: type(value) is bool, "True or False"),
         ("defaults", _text_to_text, "a mapping of str to str"),
+        ("oci_paths", _tuple_of_text, "a tuple of str"),
     ),
     NAMESPACES: (
         ("flag", lambda value: type(value) is int and value > 0, "a CLONE_NEW number"),

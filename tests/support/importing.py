@@ -44,10 +44,11 @@ def write_index() -> None:
     import time
 
     from gocker.plugin_index import PluginIndex, default_directory
-    from gocker.registry import discover_installed
+    from gocker.registry import Registry
 
     index = PluginIndex(default_directory(), now=lambda: time.time_ns() + 3600 * 10**9)
-    if not index.write(discover_installed()):
+    Registry(index=index).standing_controllers()
+    if index.problem:
         sys.exit(index.problem)
 
 

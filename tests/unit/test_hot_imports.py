@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,6 +118,14 @@ def test_a_start_keeps_to_its_number_of_modules(at_go: Imports) -> None:
 
 def test_a_start_imports_nothing_of_other_commands(at_go: Imports) -> None:
     assert at_go.name(at_go.at["go"] & ONLY_OTHER_COMMANDS) == []
+
+
+def test_a_start_imports_no_controller_that_it_is_not_in(at_go: Imports) -> None:
+    points = metadata.distribution("gocker").entry_points.select(group="gocker.controllers")
+    standing = {"memory", "pids", "cpuacct", "blkio", "devices"}
+    others = {point.module for point in points if point.name not in standing}
+    assert len(others) >= 8
+    assert at_go.name(at_go.at["go"] & others) == []
 
 
 def test_the_names_of_what_a_start_must_not_import_are_right() -> None:

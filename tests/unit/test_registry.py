@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import stat
@@ -367,6 +368,75 @@ def test_standing_controllers_are_those_that_no_limit_has_to_name(bench: Bench) 
     registry = bench.registry()
     assert registry.standing_controllers() == ("counting", "limiting")
     assert [info.name for info in registry.refused()] == ["broken"]
+
+
+def test_what_is_declared_is_known_without_an_import_the_next_time(bench: Bench, tmp_path: Path) -> None:
+    bench.add(
+        "good", changed("    def parse", "    always = True\n    oci_paths = ('misc',)\n\n    def parse")
+    )
+    cache = tmp_path / "cache"
+    first = bench.registry(cache)
+    assert (first.standing_controllers(), first.claims()) == (("good",), {"misc": "good"})
+    module = bench.entries[0].value.partition(":")[0]
+    del sys.modules[module]
+    second = bench.registry(cache)
+    assert (second.standing_controllers(), second.claims()) == (("good",), {"misc": "good"})
+    assert module not in sys.modules
+    assert second.controller("good").name == "good"
+
+
+def test_a_change_of_a_controllers_file_is_looked_at(bench: Bench, tmp_path: Path) -> None:
+    bench.add("good", changed("    def parse", "    always = True\n\n    def parse"))
+    cache = tmp_path / "cache"
+    assert bench.registry(cache).standing_controllers() == ("good",)
+    module = bench.entries[0].value.partition(":")[0]
+    del sys.modules[module]
+    source = bench.path / f"{module}.py"
+    source.write_text(GOOD)
+    os.utime(source, ns=(1, 1))
+    importlib.invalidate_caches()
+    assert bench.registry(cache).standing_controllers() == ()
+    assert bench.registry(cache).index.problem == ""
+
+
+def test_a_refused_controller_is_looked_at_by_every_start(bench: Bench, tmp_path: Path) -> None:
+    bench.add("good", changed("    def parse", "    always = True\n\n    def parse"))
+    bench.add("broken", "raise SystemExit")
+    for _ in range(2):
+        registry = bench.registry(tmp_path / "cache")
+        assert registry.standing_controllers() == ("good",)
+        assert [info.name for info in registry.refused()] == ["broken"]
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        [],
+        {},
+        {"watched": 1, "standing": [], "claims": {}},
+        {"watched": [], "standing": ["stranger"], "claims": {}},
+        {"watched": [], "standing": [], "claims": {"misc": ["stranger"]}},
+        {"watched": [], "standing": [1], "claims": {}},
+        {"watched": [], "standing": [], "claims": []},
+    ],
+)
+def test_an_index_that_declares_nonsense_is_as_if_it_were_not_there(
+    bench: Bench, tmp_path: Path, declared: object
+) -> None:
+    bench.add("good", changed("    def parse", "    always = True\n\n    def parse"))
+    cache = tmp_path / "cache"
+    assert bench.registry(cache).standing_controllers() == ("good",)
+    (file,) = cache.iterdir()
+    file.write_text(json.dumps({**json.loads(file.read_text()), "declared": declared}))
+    assert bench.registry(cache).standing_controllers() == ("good",)
+
+
+def test_a_part_of_a_path_that_another_claims_is_a_conflict(bench: Bench) -> None:
+    bench.add("good", changed("    def parse", "    oci_paths = ('rdma',)\n\n    def parse"))
+    other = GOOD.replace('"good', '"also')
+    bench.add("also", other.replace("    def parse", "    oci_paths = ('rdma.mlx5',)\n\n    def parse"))
+    with pytest.raises(PluginError, match=r"claimed by good of gocker-good 1\.2 and also of gocker-also"):
+        bench.registry().claimant("rdma")
 
 
 def test_an_oci_path_leads_to_the_controller_that_claims_it(bench: Bench) -> None:

@@ -42,7 +42,7 @@ SIZES = {label(size): size for size in page_sizes()}
 class Hugetlb(CgroupController):
     """Source: kernel Documentation/admin-guide/cgroup-v1/hugetlb.rst and cgroup-v2.rst, HugeTLB."""
 
-    api_version = (1, 0)
+    api_version = (1, 1)
     name = "hugetlb"
     kernel_names = {Hierarchy.V1: "hugetlb", Hierarchy.V2: "hugetlb"}  # noqa: RUF012 - declared ClassVar
     limits = tuple(
@@ -58,6 +58,20 @@ class Hugetlb(CgroupController):
         )
         for key, size in SIZES.items()
     )
+    oci_paths = ("hugepageLimits",)
+
+    def from_oci(self, part: Mapping[str, object]) -> Mapping[str, str]:
+        """[{"pageSize": "2MB", "limit": 209715200}] as the field `2MB`."""
+        rows = part.get("hugepageLimits", [])
+        fields: dict[str, str] = {}
+        for row in rows if isinstance(rows, list) else [rows]:
+            known = isinstance(row, dict) and row.keys() == {"pageSize", "limit"}
+            size, limit = (row["pageSize"], row["limit"]) if isinstance(row, dict) and known else ("", "")
+            if type(size) is not str or type(limit) is not int:
+                raise _unreadable(f"{row!r} is not an object of pageSize and limit")
+            if fields.setdefault(size, str(limit)) != str(limit):
+                raise _unreadable(f"{size} is there twice")
+        return fields
 
     def parse(self, fields: Mapping[str, str]) -> Resources:
         """Bytes by page size, as they were asked for: the kernel does the rounding."""
@@ -91,6 +105,10 @@ class Hugetlb(CgroupController):
                 hits = counter(group.read(f"hugetlb.{key}.events"), "max")
             found[f"hugetlb_{key}_limit_hits"] = hits
         return {name: value for name, value in found.items() if value is not None}
+
+
+def _unreadable(reason: str) -> LimitError:
+    return LimitError("read linux.resources", "hugepageLimits", reason)
 
 
 def _bytes(key: str, text: str) -> int:

@@ -39,6 +39,19 @@ class TestHugetlb(ControllerContract):
         **{f"hugetlb.{key}.max": whole_pages("max", size) for key, size in SIZES.items()},
     }
 
+    oci = (
+        (
+            {"hugepageLimits": [{"pageSize": key, "limit": 4 * size} for key, size in SIZES.items()]},
+            {key: str(4 * size) for key, size in SIZES.items()},
+        ),
+    )
+    bad_oci = (
+        {"hugepageLimits": [{"pageSize": "3MB", "limit": 1 << 30}]},
+        {"hugepageLimits": [{"limit": 1 << 30}]},
+        {"hugepageLimits": [{"pageSize": ANY, "limit": "1g"}]},
+        {"hugepageLimits": [{"pageSize": ANY, "limit": 0}, {"pageSize": ANY, "limit": 1 << 30}]},
+    )
+
     @pytest.mark.parametrize("text", ["0", "9223372036854775807"])
     def test_none_at_all_and_all_there_are_bind_too(self, group: FakeCgroup, text: str) -> None:
         plugin = self.controller()
