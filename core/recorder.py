@@ -15,6 +15,7 @@ from gocker.steps.cgroup import (
     JoinCgroup,
     OpenCgroup,
     RemoveCgroup,
+    TryControllers,
     limit_step,
 )
 from gocker.steps.devicefilter import FilterDevices
@@ -89,9 +90,9 @@ class GroupRecorder:
     def enable(self, controller: str) -> None:
         """Record that a controller is handed down."""
         if self._version is Hierarchy.V2:
-            self._phases[HOST].append(
-                EnableControllers(path=self.path, base=self._base, controllers=(controller,))
-            )
+            best_effort = all(request.best_effort for request in self._requests.values())
+            step = TryControllers if best_effort else EnableControllers
+            self._phases[HOST].append(step(path=self.path, base=self._base, controllers=(controller,)))
 
     def inherit(self, file: str) -> None:
         """Record a fill from the ancestors."""

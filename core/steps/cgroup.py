@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from typing import Any
 
 from gocker.errors import GockerError, HierarchyError, LimitError, errno_name
@@ -112,6 +113,21 @@ class EnableControllers(Step):
         if directory != self.base:
             remedy = f"name an empty cgroup with --cgroup-parent, or {remedy}"
         return f"{name}: processes run in {directory}, and the kernel allows them only in leaves", remedy
+
+
+class TryControllers(EnableControllers):
+    """The same for a limit of best effort: where it fails the limit's own file is not there, and that is said."""
+
+    op = "try-controllers"
+
+    def describe(self) -> str:
+        """The same, whatever comes of it."""
+        return f"{super().describe()} || :"
+
+    def execute(self, ctx: Context) -> None:
+        """Leave it to the write of the limit to say what is missing."""
+        with suppress(HierarchyError):
+            super().execute(ctx)
 
 
 class WriteLimit(Step):

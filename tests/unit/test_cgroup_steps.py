@@ -20,7 +20,10 @@ from gocker.steps.cgroup import (
     MakeCgroup,
     OpenCgroup,
     RemoveCgroup,
+    TryControllers,
+    WriteEntry,
     WriteLimit,
+    row_holds,
 )
 
 STEPS: list[Step] = [
@@ -32,6 +35,16 @@ STEPS: list[Step] = [
     OpenCgroup(path="/c/id", controller="memory"),
     JoinCgroup(path="/c/id", controller="memory"),
     RemoveCgroup(path="/c/gocker/id", base="/c", controller="memory"),
+    TryControllers(path="/c/gocker/id", base="/c/gocker", controllers=("cpu",)),
+    WriteEntry(
+        path="/c/id",
+        file="io.weight",
+        value="8:0 9",
+        limit="io",
+        asked="9",
+        row=True,
+        fallback=(("io.bfq.weight", "8:0 1"),),
+    ),
 ]
 
 
@@ -74,6 +87,8 @@ def test_descriptions_are_commands() -> None:
         "exec {fd}> /c/id/tasks",
         "echo 0 > /c/id/tasks",
         "rmdir /c/gocker/id",
+        'echo "+cpu" | tee /c/gocker/cgroup.subtree_control || :',
+        "echo 8:0 9 > /c/id/io.weight || echo 8:0 1 > /c/id/io.bfq.weight",
     ]
 
 
@@ -372,3 +387,72 @@ class TestReading:
         put(f"{base}/cgroup.procs", f"{os.getpid()}\n")
         with pytest.raises(Exception, match="gocker itself runs in it"):
             cgroupfs.kill_all(base, "v2")
+
+
+class TestWriteEntry:
+    """A plain file keeps what is written over its beginning, so that the rest can stand for a table's."""
+
+    def step(self, base: str, value: str, **fields: Any) -> WriteEntry:
+        return WriteEntry(path=base, file="io.max", value=value, limit="io", asked="x", **fields)
+
+    def test_a_line_with_all_the_words_binds_and_is_what_is_reported(self, base: str, ctx: Context) -> None:
+        put(f"{base}/io.max", "8:0 rbps=1 wbps=max\n8:16 rbps=5\n")
+        self.step(base, "8:0 rbps=1", row=True).execute(ctx)
+        assert ctx.effective == {"io": ("x", "8:0 rbps=1 wbps=max")}
+
+    def test_a_line_that_says_something_else_is_an_error(self, base: str, ctx: Context) -> None:
+        put(f"{base}/io.max")
+        self.with_table(base, ctx, "8:0 rbps=1 wbps=2")
+        with pytest.raises(LimitError, match="asked 8:0 wbps=3, the kernel answers 8:0 rbps=1 wbps=2"):
+            self.step(base, "8:0 wbps=3", row=True, verify="io.stat").execute(ctx)
+
+    def with_table(self, base: str, ctx: Context, table: str) -> Context:
+        put(f"{base}/io.stat", table)
+        return ctx
+
+    def test_best_effort_goes_on_with_what_holds(self, base: str, ctx: Context) -> None:
+        put(f"{base}/io.max")
+        self.with_table(base, ctx, "8:0 rbps=2")
+        self.step(base, "8:0 rbps=3", row=True, verify="io.stat", required=False).execute(ctx)
+        assert ctx.effective == {"io": ("x", "8:0 rbps=2")}
+        assert "io" in ctx.unbound
+
+    def test_the_first_file_that_is_there_is_written(self, base: str, ctx: Context) -> None:
+        put(f"{base}/second")
+        step = self.step(base, "5", fallback=(("first", "6"), ("second", "7"), ("third", "8")))
+        step.execute(ctx)
+        assert get(f"{base}/second") == "7"
+        assert ctx.effective == {"io": ("x", "7")}
+
+    def test_none_of_the_files_is_an_error_that_names_the_usual_one(self, base: str, ctx: Context) -> None:
+        with pytest.raises(LimitError, match=r"this kernel has no io\.max"):
+            self.step(base, "5", fallback=(("first", "6"),)).execute(ctx)
+
+    def test_what_is_tentative_reports_nothing(self, base: str, ctx: Context) -> None:
+        self.step(base, "5", tentative=True).execute(ctx)
+        put(f"{base}/io.max")
+        self.step(base, "5", tentative=True).execute(ctx)
+        assert (get(f"{base}/io.max"), ctx.effective, ctx.unbound) == ("5", {}, {})
+
+    def test_what_is_tentative_fails_for_another_reason_than_the_order(self, base: str, ctx: Context) -> None:
+        os.mkdir(f"{base}/io.max")
+        with pytest.raises(LimitError, match="EISDIR"):
+            self.step(base, "5", tentative=True).execute(ctx)
+
+    @pytest.mark.parametrize(
+        ("row", "table", "holds"),
+        [
+            ("8:0 rbps=1", "8:0 wbps=2 rbps=1", True),
+            ("8:0 rbps=1", "8:0 rbps=10", False),
+            ("8:0 rbps=1", "18:0 rbps=1", False),
+            ("8:0 rbps=1", "", False),
+            ("8:0 rbps=max", "", True),
+            ("8:0 0", "", True),
+            ("8:0 0", "8:0 5", False),
+            ("default 200", "default 200\n8:0 5", True),
+            ("50000", "50000 100000", True),
+            ("max", "", False),
+        ],
+    )
+    def test_a_row_holds(self, row: str, table: str, holds: bool) -> None:
+        assert row_holds(row, table) is holds

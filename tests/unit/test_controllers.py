@@ -10,12 +10,15 @@ import pytest
 from gocker.api import CgroupController, Resources, counter
 from gocker.errors import LimitError
 from gocker.model import Hierarchy
-from gocker.plugins.blkio import Blkio
+from gocker.plugins.blkio import Blkio, io_weight
+from gocker.plugins.cpu import Cpu
 from gocker.plugins.cpuacct import Cpuacct
 from gocker.plugins.cpuset import Cpuset
 from gocker.plugins.cpushare import Cpushare, weight
+from gocker.plugins.devices import RULES, Devices
 from gocker.plugins.memory import Memory
 from gocker.plugins.pids import Pids
+from gocker.plugins.unified import Unified
 from gocker.testing import FakeCgroup
 
 V1, V2 = Hierarchy.V1, Hierarchy.V2
@@ -34,7 +37,7 @@ def make(tmp_path: os.PathLike[str]) -> Make:
             EFFECTIVE if version is V2 else {}
         )
         kept = {name: text for name, text in files.items() if name not in lacking}
-        return FakeCgroup(f"{os.fspath(tmp_path)}/{version.value}", version, kept)
+        return FakeCgroup(f"{os.fspath(tmp_path)}/{len(os.listdir(tmp_path))}", version, kept)
 
     return build
 
@@ -161,6 +164,135 @@ class TestMemory:
     def test_a_sum_without_its_memory_part_cannot_be_told_to_v2(self, make: Make) -> None:
         with pytest.raises(LimitError, match="memory is needed"):
             Memory().set(make(Memory(), V2), {"memory.swap": 1 << 30})
+
+
+class TestCpu:
+    @pytest.mark.parametrize(
+        ("text", "quota"), [("1.5", "150000"), ("0.01", "1000"), ("2", "200000"), ("0.333333333", "33333")]
+    )
+    def test_cpus_are_a_quota_of_the_usual_period(self, make: Make, text: str, quota: str) -> None:
+        assert writes(make, Cpu(), V2, bare=text) == [("cpu.max", f"{quota} 100000")]
+        assert ("cpu.cfs_quota_us", quota) in writes(make, Cpu(), V1, bare=text)
+
+    def test_cpus_are_a_quota_of_the_period_that_is_asked_for(self, make: Make) -> None:
+        assert writes(make, Cpu(), V2, bare="0.5", period="20000")[0] == ("cpu.max", "10000 20000")
+
+    def test_v1_tries_period_and_burst_first_and_again_after_the_quota(self, make: Make) -> None:
+        assert writes(make, Cpu(), V1, quota="5000", period="50000", burst="1000") == [
+            ("cpu.cfs_period_us", "50000"),
+            ("cpu.cfs_burst_us", "1000"),
+            ("cpu.cfs_quota_us", "5000"),
+            ("cpu.cfs_period_us", "50000"),
+            ("cpu.cfs_burst_us", "1000"),
+        ]
+
+    def test_v2_writes_quota_and_period_at_once(self, make: Make) -> None:
+        assert writes(make, Cpu(), V2, quota="5000", burst="1000") == [
+            ("cpu.max.burst", "1000"),
+            ("cpu.max", "5000 100000"),
+            ("cpu.max.burst", "1000"),
+        ]
+
+    def test_a_period_alone_leaves_the_quota_open(self, make: Make) -> None:
+        assert writes(make, Cpu(), V2, period="50000") == [("cpu.max", "max 50000")]
+        assert writes(make, Cpu(), V1, period="50000") == [("cpu.cfs_period_us", "50000")]
+
+    def test_no_quota_is_max_on_v2_and_minus_one_on_v1(self, make: Make) -> None:
+        assert writes(make, Cpu(), V2, quota="-1") == [("cpu.max", "max 100000")]
+        assert writes(make, Cpu(), V1, quota="-1") == [("cpu.cfs_quota_us", "-1")]
+
+    def test_cpus_and_a_quota_that_says_something_else_are_refused(self) -> None:
+        assert "cpu=1.5 says 150000 microseconds" in error(Cpu(), bare="1.5", quota="50000")
+
+    def test_realtime_is_refused_by_name_on_v2(self, make: Make) -> None:
+        with pytest.raises(LimitError, match=r"cpu\.rt_period=5: cgroup v2 has no realtime limits"):
+            Cpu().set(make(Cpu(), V2), Cpu().parse({"rt_period": "5"}))
+
+
+class TestBlkio:
+    @pytest.mark.parametrize(("weight", "converted"), [(10, 1), (100, 910), (500, 4950), (1000, 10000)])
+    def test_a_weight_becomes_that_of_io_weight(self, make: Make, weight: int, converted: int) -> None:
+        assert io_weight(weight) == converted
+        assert writes(make, Blkio(), V2, weight=str(weight)) == [("io.weight", f"default {converted}")]
+        assert writes(make, Blkio(), V1, weight=str(weight)) == [("blkio.bfq.weight", str(weight))]
+
+    def test_where_only_bfq_has_weights_they_are_not_converted(self, tmp_path: os.PathLike[str]) -> None:
+        v2 = FakeCgroup(f"{os.fspath(tmp_path)}/v2", V2, {"io.bfq.weight": "default 100"})
+        v1 = FakeCgroup(f"{os.fspath(tmp_path)}/v1", V1, {"blkio.weight": "500", "blkio.weight_device": ""})
+        for group in (v1, v2):
+            Blkio().set(group, Blkio().parse({"weight": "300", "weight_device": "8:0:400"}))
+        assert v2.read("io.bfq.weight") == "default 300\n8:0 400"
+        assert (v1.read("blkio.weight"), v1.read("blkio.weight_device")) == ("300", "8:0 400")
+
+    def test_rates_of_one_disk_are_one_line_of_io_max(self, make: Make) -> None:
+        group = make(Blkio(), V2)
+        fields = {"read_bps": "8:0:1m,8:16:2m", "write_iops": "8:0:7", "write_bps": "8:0:0"}
+        Blkio().set(group, Blkio().parse(fields))
+        assert group.read("io.max") == "8:16 rbps=2097152\n8:0 rbps=1048576 wbps=max wiops=7"
+
+    def test_each_rate_has_its_own_file_on_v1(self, make: Make) -> None:
+        assert writes(make, Blkio(), V1, read_iops="8:0:7", write_bps="8:0:0") == [
+            ("blkio.throttle.write_bps_device", "8:0 0"),
+            ("blkio.throttle.read_iops_device", "8:0 7"),
+        ]
+
+    def test_a_path_that_is_no_disk_is_an_error(self, make: Make) -> None:
+        for path, reason in (("/dev/null", "not a block device"), ("/dev/nothing", "ENOENT")):
+            with pytest.raises(LimitError, match=f"{path}: {reason}"):
+                Blkio().set(make(Blkio(), V2), Blkio().parse({"read_bps": f"{path}:1m"}))
+
+    def test_leaf_weights_are_refused_by_name_on_v2(self, make: Make) -> None:
+        for key, text in (("leaf_weight", "100"), ("leaf_weight_device", "8:0:100")):
+            with pytest.raises(LimitError, match=rf"blkio\.{key}=.*cgroup v2 has no leaf weights"):
+                Blkio().set(make(Blkio(), V2), Blkio().parse({key: text}))
+
+
+class TestDevices:
+    def rules(self, make: Make, **fields: str) -> tuple[str, ...]:
+        group = make(Devices(), V1)
+        Devices().set(group, Devices().parse(fields))
+        assert group.devices is not None
+        return group.devices
+
+    def test_further_devices_come_after_those_of_every_container(self, make: Make) -> None:
+        assert self.rules(make, allow="c 10:229 wr, b 8:* r") == (*RULES, "c 10:229 rw", "b 8:* r")
+
+    def test_a_list_comes_before_them_so_that_it_takes_none_away(self, make: Make) -> None:
+        assert self.rules(make, rules="a,deny c 1:3 rwm", allow="c 1:11 r") == (
+            "a *:* rwm",
+            "deny c 1:3 rwm",
+            *RULES,
+            "c 1:11 r",
+        )
+
+    def test_a_path_is_the_device_at_it(self, make: Make) -> None:
+        assert self.rules(make, allow="/dev/null:r,/dev/zero")[-2:] == ("c 1:3 r", "c 1:5 rwm")
+
+    @pytest.mark.parametrize(("path", "reason"), [("/dev/nothing", "ENOENT"), ("/etc", "not a device")])
+    def test_a_path_that_is_no_device_is_an_error(self, make: Make, path: str, reason: str) -> None:
+        with pytest.raises(LimitError, match=reason):
+            self.rules(make, allow=path)
+
+
+class TestUnified:
+    def test_the_files_controller_is_enabled_and_each_line_written(self, tmp_path: os.PathLike[str]) -> None:
+        group = FakeCgroup(f"{os.fspath(tmp_path)}/g", V2, {"io.max": "", "cgroup.max.depth": "max"})
+        fields = {"io.max": "8:0 rbps=1\n\n8:16 rbps=2\n", "cgroup.max.depth": "3"}
+        Unified().set(group, Unified().parse(fields))
+        assert group.enabled == ["io"]
+        assert group.writes == [
+            ("io.max", "8:0 rbps=1"),
+            ("io.max", "8:16 rbps=2"),
+            ("cgroup.max.depth", "3"),
+        ]
+
+    @pytest.mark.parametrize(
+        "file",
+        ["../x.max", "x/../../y.max", "/etc.x", "..", "x..y", "a\0.b", ".hidden", "x.", "cgroup.procs"],
+    )
+    def test_a_file_that_is_not_a_limit_of_its_own_directory_is_refused(self, file: str) -> None:
+        with pytest.raises(LimitError, match="unified"):
+            Unified().parse({file: "1"})
 
 
 class TestCpuset:

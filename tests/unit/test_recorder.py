@@ -77,6 +77,42 @@ def test_best_effort_is_of_its_own_label_alone(phases: Phases) -> None:
     assert [step.required for step in steps] == [True, False]
 
 
+def test_a_line_of_a_table_is_a_step_of_its_own_kind(phases: Phases) -> None:
+    group(phases).write("io.weight", "8:0 200", limit="x", row=True, fallback=(("io.bfq.weight", "8:0 2"),))
+    step: Any = phases[HOST][0]
+    assert (step.op, step.row, step.tentative) == ("write-entry", True, False)
+    assert step.describe() == (
+        "echo 8:0 200 > /cg/gocker/id/io.weight || echo 8:0 2 > /cg/gocker/id/io.bfq.weight"
+    )
+
+
+def test_a_write_that_may_be_refused_says_so(phases: Phases) -> None:
+    group(phases).write("cpu.max.burst", "9", limit="x", tentative=True)
+    assert recorded(phases) == {HOST: ["echo 9 > /cg/gocker/id/cpu.max.burst || :"]}
+
+
+def test_a_fallback_outside_its_directory_is_refused(phases: Phases) -> None:
+    with pytest.raises(PluginError, match="is not a file of the container's own cgroup"):
+        group(phases).write("io.weight", "1", limit="x", fallback=(("../io.weight", "1"),))
+
+
+def test_a_controller_is_handed_down_on_v2_alone(phases: Phases) -> None:
+    asked = LimitRequest(name="unified", key="cpu.weight", value="5")
+    group(phases, V1, asked).enable("cpu")
+    assert recorded(phases) == {}
+    group(phases, V2, asked).enable("cpu")
+    group(phases, V2, asked.replace(best_effort=True)).enable("cpu")
+    assert [step.op for step in phases[HOST]] == ["enable-controllers", "try-controllers"]
+
+
+@pytest.mark.parametrize("best_effort", [False, True])
+def test_devices_that_users_asked_for_must_hold_unless_best_effort(phases: Phases, best_effort: bool) -> None:
+    asked = LimitRequest(name="devices", key="allow", value="c 1:3 r", best_effort=best_effort)
+    group(phases, V1, asked).allow_devices(("c 1:3 r",), limits=("devices.allow",))
+    step: Any = phases[HOST][0]
+    assert (step.limits, step.required) == ((("devices.allow", "c 1:3 r"),), not best_effort)
+
+
 @pytest.mark.parametrize("file", ["../memory.max", "a/b", "/etc/passwd", "..", ".hidden"])
 def test_a_file_outside_its_directory_is_refused(phases: Phases, file: str) -> None:
     with pytest.raises(PluginError, match="is not a file of the container's own cgroup"):
