@@ -174,6 +174,7 @@ class ContainerSpec(Record):
     preserve_fds: int = 0  # how many fds from 3 on the program gets
     session_keyring: bool = True  # a new one
     terminal: bool = False
+    console_size: tuple[int, int] = (0, 0)  # rows and columns of the terminal; 0 leaves it
     interactive: bool = False
     init: bool = False
     stop_signal: str = "SIGTERM"

@@ -1,0 +1,119 @@
+"""The mounts of a config.json."""
+
+from __future__ import annotations
+
+import posixpath
+
+from gocker.model import IdMap, Mount
+from gocker.oci.document import show
+from gocker.oci.fields import Section, below, plain
+from gocker.oci.idmaps import read_maps
+from gocker.steps.options import sort_options
+
+Maps = tuple[tuple[IdMap, ...], tuple[IdMap, ...]]
+
+OPTIONS = (  # OCI runtime spec, config, Linux mount options: the file-system-independent ones
+    *("async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "idmap", "iversion"),
+    *("lazytime", "loud", "mand", "noatime", "nodev", "nodiratime", "noexec", "noiversion", "nolazytime"),
+    *("nomand", "norelatime", "nostrictatime", "nosuid", "nosymfollow", "private", "ratime", "rbind", "rdev"),
+    *("rdiratime", "relatime", "remount", "rexec", "ridmap", "rnoatime", "rnodev", "rnodiratime", "rnoexec"),
+    *(
+        "rnorelatime",
+        "rnostrictatime",
+        "rnosuid",
+        "rnosymfollow",
+        "ro",
+        "rprivate",
+        "rrelatime",
+        "rro",
+        "rrw",
+    ),
+    *("rshared", "rslave", "rstrictatime", "rsuid", "rsymfollow", "runbindable", "rw", "shared", "silent"),
+    *("slave", "strictatime", "suid", "symfollow", "sync", "tmpcopyup", "unbindable"),
+)
+_SUPERBLOCK = frozenset({"dirsync", "lazytime", "mand", "sync"})
+"""What the kernel itself takes from a file system's options: vfs_parse_fs_param() of fs/fs_context.c."""
+_BINDS = ("bind", "rbind")
+_IDMAPS = ("idmap", "ridmap")
+_REFUSED = {
+    "tmpcopyup": ("gocker does not copy what the image has there", "fill the tmpfs in the program, or bind"),
+    "remount": ("each mount is a new one", "give that mount its options itself"),
+}
+
+
+def known_options() -> tuple[str, ...]:
+    """The file-system-independent options that are followed, for all file systems."""
+    return tuple(
+        word
+        for word in OPTIONS
+        if word not in _REFUSED and (word in _SUPERBLOCK or not sort_options((word,)).data)
+    )
+
+
+def read_mounts(root: Section, bundle: str, own: Maps) -> tuple[Mount, ...]:
+    """All of them, in order. `own` are the id maps of linux, which idmap without any means. Raise UsageError."""
+    return tuple(_mount(section, bundle, own) for section in root.sections("mounts"))
+
+
+def _mount(section: Section, bundle: str, own: Maps) -> Mount:
+    kind, options = _kind(section)
+    source = section.text("source") or ""
+    if kind == "bind":
+        if not source:
+            raise section.error("source", "is missing", "the host path that is bound")
+        source = below(bundle, source)
+    uid_map, gid_map = _maps(section, kind, options, own)
+    mount = Mount(
+        kind=kind,
+        target=_target(section),
+        source=source,
+        options=options,
+        uid_map=uid_map,
+        gid_map=gid_map,
+    )
+    section.finish()
+    return mount
+
+
+def _kind(section: Section) -> tuple[str, tuple[str, ...]]:
+    """(kind of the model, options): a bind says so in its options, or by its type and is then not recursive."""
+    fstype = section.text("type") or ""
+    options = section.texts("options")
+    binds = any(option in _BINDS for option in options)
+    for index, option in enumerate(options):
+        if option in _REFUSED:
+            reason, remedy = _REFUSED[option]
+            raise section.error(f"options[{index}]", f"{option}: {reason}", remedy)
+        if (binds or fstype == "bind") and sort_options((option,)).data:
+            raise section.error(f"options[{index}]", f"a bind mount has no option {show(option)}")
+    if binds:
+        return "bind", options
+    if fstype == "bind":
+        return "bind", ("bind", *options)
+    if fstype in {"", "none"}:
+        raise section.error("type", "no type, and neither bind nor rbind in the options")
+    if "/" in fstype:
+        raise section.error("type", f"{show(fstype)} is not a file system")
+    return ("cgroup" if fstype == "cgroup2" else fstype), options
+
+
+def _target(section: Section) -> str:
+    target = section.word("destination")
+    if not target.startswith("/"):
+        section.warn("destination", f"{show(target)} is relative, taken from /")
+    if posixpath.normpath(f"/{target}").strip("/") == "":
+        raise section.error("destination", f"{show(target)} is the root itself", "root.path is for that")
+    return plain(target)
+
+
+def _maps(section: Section, kind: str, options: tuple[str, ...], own: Maps) -> Maps:
+    maps = read_maps(section)
+    idmap = any(option in _IDMAPS for option in options)
+    if not maps[0] and not idmap:
+        return maps
+    name = "uidMappings" if maps[0] else "options"
+    if kind != "bind":
+        raise section.error(name, f"gocker maps the ids of bind mounts, not of {kind}")
+    if not (maps[0] or own[0]):
+        raise section.error(name, "idmap, and neither the mount nor linux has uidMappings")
+    return maps if maps[0] else own
