@@ -55,6 +55,13 @@ def deal_annotations(annotations: Mapping[str, str]) -> tuple[LimitRequest, ...]
     )
 
 
+def deal_all(
+    resources: Mapping[str, object], annotations: Mapping[str, str], controllers: Controllers
+) -> tuple[LimitRequest, ...]:
+    """Both; raise as they do. One limit that both ask for with two values is refused when it is planned."""
+    return (*deal(resources, controllers), *deal_annotations(annotations))
+
+
 def _leaves(value: object, path: str, claims: Mapping[str, Sequence[str]]) -> list[tuple[str, object]]:
     """(path, value) of what is claimed, and of what is no object."""
     if value is None or value in ([], {}):

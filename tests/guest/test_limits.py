@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import pytest
 from command import SLOWNESS, Gocker
 from running import Running, running, version
 
+from gocker.hierarchy import read_host
 from gocker.model import Hierarchy
 
 pytestmark = pytest.mark.guest
@@ -50,6 +52,8 @@ PLAIN = [
     limit("cpuset=0", "cpuset", ("cpuset.cpus", "0"), ("cpuset.cpus", "0")),
     limit("cpuset.mems=0", "cpuset", ("cpuset.mems", "0"), ("cpuset.mems", "0")),
     limit("cpushare=512", "cpu", ("cpu.shares", "512"), ("cpu.weight", "59")),
+    limit("cpu=0.5", "cpu", ("cpu.cfs_quota_us", "50000"), ("cpu.max", "50000 100000")),
+    limit("cpu.burst=10000", "cpu", ("cpu.cfs_burst_us", "10000"), ("cpu.max.burst", "10000")),
     limit("pids=64", "pids", ("pids.max", "64"), ("pids.max", "64")),
 ]
 OTHER = [
@@ -63,6 +67,8 @@ OTHER = [
         ("memory.low", "6291456"),
     ),
     limit("cpuset=0-1", "cpuset", ("cpuset.cpus", "0-1"), ("cpuset.cpus", "0-1")),
+    limit("cpu.quota=-1", "cpu", ("cpu.cfs_quota_us", "-1"), ("cpu.max", "max 20000")),
+    limit("cpu.period=20000", "cpu", ("cpu.cfs_period_us", "20000"), ("cpu.max", "max 20000")),
     limit("cpushare=2", "cpu", ("cpu.shares", "2"), ("cpu.weight", "1")),
     limit("pids=max", "pids", ("pids.max", "max"), ("pids.max", "max")),
 ]
@@ -153,3 +159,65 @@ def test_one_process_more_than_pids_allows_is_refused(gocker: Gocker) -> None:
     assert ran.report["usage"]["pids_refused"] >= 1
     if ran.report["usage"]["pids_peak"] is not None:  # the kernel of v1 hosts may keep none
         assert ran.report["usage"]["pids_peak"] == 8
+
+
+def _disk() -> str:
+    """The numbers of the first one here."""
+    for name in sorted(os.listdir("/sys/block")):
+        with open(f"/sys/block/{name}/dev", encoding="ascii") as file:
+            return file.read().strip()
+    pytest.skip("this host has no disk")
+
+
+def test_a_disk_is_read_no_faster_than_asked(gocker: Gocker) -> None:
+    disk = _disk()
+    with running(
+        gocker, "--limit", f"blkio.read_bps={disk}:1m", "--limit", f"blkio.write_iops={disk}:9"
+    ) as one:
+        if read_host().find("blkio") is None:
+            assert one.file("io", "io.max") == f"{disk} rbps=1048576 wbps=max riops=max wiops=9"
+        else:
+            assert one.file("blkio", "blkio.throttle.read_bps_device") == f"{disk} 1048576"
+            assert one.file("blkio", "blkio.throttle.write_iops_device") == f"{disk} 9"
+        assert one.end().report["limits"]["blkio.read_bps"]["asked"] == f"{disk}:1m"
+
+
+def test_a_device_that_is_asked_for_can_be_opened_and_no_other(gocker: Gocker) -> None:
+    """The own /dev is a tmpfs where devices work, so that only the filter is in the way."""
+    disk = _disk()
+    script = f"mknod /dev/d b {disk.replace(':', ' ')} && : </dev/d && echo opened"
+    ran = gocker.run("--limit", f"devices.allow=b {disk} r", "base", "sh", "-c", script)
+    assert (ran.code, ran.out) == (0, "opened\n"), ran
+    refused = gocker.run("--limit", "devices.allow=b 4000:1 r", "base", "sh", "-c", script)
+    assert (refused.code, refused.out) == (2, "")
+    assert "ermi" in refused.err
+
+
+def test_an_ordered_list_of_devices_holds(gocker: Gocker) -> None:
+    disk = _disk()
+    script = (
+        f"mknod /dev/d b {disk.replace(':', ' ')}; for f in /dev/d /dev/null; do "
+        "(: >>$f) 2>/dev/null && echo $f w; (: <$f) 2>/dev/null && echo $f r; done"
+    )
+    rules = f"devices.rules=a,deny a,b {disk} rw,deny b {disk} w"
+    ran = gocker.run("--limit", rules, "base", "sh", "-c", script)
+    assert (ran.code, ran.out) == (0, "/dev/d r\n/dev/null w\n/dev/null r\n"), ran
+
+
+def test_any_file_of_v2_can_be_written_by_its_name(gocker: Gocker) -> None:
+    if version("memory") is V1:
+        ran = gocker.run("--limit", "unified.memory.high=64m", "base", "true")
+        assert ran.code == 125
+        assert "memory" in ran.err
+        return
+    with running(gocker, "--limit", "unified.memory.high=64m", "--limit", "unified.cpu.weight=7") as one:
+        assert one.file("memory", "memory.high") == str(64 << 20)
+        assert one.file("cpu", "cpu.weight") == "7"
+
+
+def test_a_container_that_may_be_paused_is_in_a_freezer(gocker: Gocker) -> None:
+    with running(gocker, "--limit", "freezer=thawed") as one:
+        if version("freezer") is V1:
+            assert one.file("freezer", "freezer.state") == "THAWED"
+        else:
+            assert one.file("cgroup", "cgroup.freeze") == "0"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from planning import V1, V2, host, plan, registry, spec
 
 from gocker.errors import GockerError, LimitError, PluginError
-from gocker.ociresources import deal, deal_annotations
+from gocker.ociresources import deal, deal_all, deal_annotations
 from gocker.plugin_index import Entry
 from gocker.registry import CONTROLLERS
 from gocker.steps.cgroup import WriteLimit
@@ -190,6 +190,14 @@ def test_annotations_reach_any_controller() -> None:
         ("memory.swap", "1g", True),
         ("hugetlb.2MB", "64m", False),
     ]
+
+
+def test_resources_and_annotations_must_not_contradict_each_other() -> None:
+    asked = deal_all({"pids": {"limit": 5}}, {"dev.gocker.limit.pids": "6"}, registry())
+    with pytest.raises(LimitError, match="pids: asked twice, as 5 and as 6"):
+        plan(spec(limits=asked), host(V2))
+    same = deal_all({"pids": {"limit": 5}}, {"dev.gocker.limit.pids": "5"}, registry())
+    assert plan(spec(limits=same), host(V2)).plan.total
 
 
 @pytest.mark.parametrize("name", ["", ".x", "Memory", "memory."])
