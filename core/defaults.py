@@ -72,7 +72,7 @@ def _dev_mounts(
         options = (*_HARDENED, "mode=1777", f"size={shm_size}")
         own = Mount(kind="tmpfs", target=_SHM, options=options)
         shared = Mount(kind="bind", source=_SHM, target=_SHM, options=_HARDENED)
-        mounts.append(shared if modes.get("ipc") == "host" else own)
+        mounts.append(shared if modes.get("ipc", "host") == "host" else own)
     if "/dev/mqueue" not in taken and (modes.get("ipc") == "private" or not mapped):
         mounts.append(Mount(kind="mqueue", target="/dev/mqueue", options=_HARDENED))
     return mounts

@@ -14,6 +14,7 @@ from gocker.steps.idmap import MapLayers
 from gocker.steps.masks import MaskPaths, ReadonlyPaths
 from gocker.steps.mounts import BindMount, MountEtc, MountFs, OpenSource
 from gocker.steps.options import sort_options
+from gocker.steps.procfs import PATH as PROC
 from gocker.steps.rootfs import BindRoot, OverlayRoot, PivotRoot, Propagation, RemountRootReadonly
 
 __all__ = ["ETC_FILES", "CgroupRows", "file_system_steps", "layer_steps"]
@@ -23,7 +24,8 @@ CgroupRows = tuple[tuple[str, str, tuple[str, ...], str], ...]
 pure v2 is one row, ("", "cgroup2", (), PATH)."""
 
 ETC_FILES = ("hosts", "hostname", "resolv.conf")
-_SYSTEM = ("/proc", "/sys", DEV)  # where a symbolic link of the image would lead the container's own astray
+_COVER = ("nosuid", "nodev", "noexec", "ro", "size=4k")
+_SYSTEM = (PROC, "/sys", DEV)  # where a symbolic link of the image would lead the container's own astray
 
 
 def file_system_steps(spec: ContainerSpec, container_dir: str, cgroups: CgroupRows = ()) -> tuple[Step, ...]:
@@ -47,8 +49,8 @@ def file_system_steps(spec: ContainerSpec, container_dir: str, cgroups: CgroupRo
             steps += etc
             etc = []
         steps += _mount_steps(spec, mount, cgroups)
-        if mount.target == DEV and mount.kind != "bind":
-            steps += _device_steps(spec)
+        if mount.target == DEV:
+            steps += _stdin_steps(spec) if mount.kind == "bind" else _device_steps(spec)
     steps += etc
     if not any(mount.target == DEV for mount in mounts):
         steps += _device_steps(spec)
@@ -134,13 +136,14 @@ def _mount_steps(spec: ContainerSpec, mount: Mount, cgroups: CgroupRows) -> list
         if options.data:
             raise UsageError("mount on", mount.target, f"a bind mount has no option {options.data[0]}")
         return [BindMount(source=mount.source, target=mount.target, options=mount.options)]
+    if f"{mount.target}/".startswith(f"{PROC}/") and (mount.kind, mount.target) != ("proc", PROC):
+        raise UsageError("mount on", mount.target, f"{PROC} must stay the container's own")
     if mount.kind == "cgroup":
         if not cgroups:
-            return []
+            return [MountFs(fstype="tmpfs", target=mount.target, options=_COVER)] if _copied_sys(spec) else []
         own = spec.namespace("cgroup").mode == "private"
         return [MountCgroups(rows=cgroups, target=mount.target, options=mount.options, bind=not own)]
-    own_network = spec.namespace("network").mode == "private"
-    fallback = "/sys" if mount.kind == "sysfs" and _mapped(spec) and not own_network else ""
+    fallback = "/sys" if mount.kind == "sysfs" and _copied_sys(spec) else ""
     return [
         MountFs(
             fstype=mount.kind,
@@ -153,12 +156,19 @@ def _mount_steps(spec: ContainerSpec, mount: Mount, cgroups: CgroupRows) -> list
     ]
 
 
+def _copied_sys(spec: ContainerSpec) -> bool:
+    """Whether /sys is a copy of the host's, in which the host's cgroups show."""
+    return _mapped(spec) and spec.namespace("network").mode != "private"
+
+
 def _device_steps(spec: ContainerSpec) -> list[Step]:
     others = tuple((d.path, d.kind, d.major, d.minor, d.mode, d.uid, d.gid) for d in spec.devices)
-    steps: list[Step] = [MakeDevices(others=others)]
-    if not spec.terminal and not spec.interactive:
-        steps.append(AttachNull())  # before a mount of the user's can hide it
-    return steps
+    return [MakeDevices(others=others), *_stdin_steps(spec)]
+
+
+def _stdin_steps(spec: ContainerSpec) -> list[Step]:
+    """Right after /dev, before a mount of the user's can hide its null device."""
+    return [] if spec.terminal or spec.interactive else [AttachNull()]
 
 
 def _sources(spec: ContainerSpec, *, on_host: bool) -> tuple[Step, ...]:

@@ -80,7 +80,8 @@ def _checked(mount: Mount, options: Options) -> Mount:
         raise UsageError("mount on", target, f"{mount.kind} has no option {unknown[0]}")
     words = mount.options
     if mount.kind == "tmpfs":
-        words = (*(word for word in _HARDENED if _UNDO_HARDENED[word] not in words), *words)
+        hardened = _HARDENED if target != "/dev" else ("nosuid", "noexec")  # the nodes are in there
+        words = (*(word for word in hardened if _UNDO_HARDENED[word] not in words), *words)
     elif not options["privileged"] and not f"{target}/".startswith("/dev/"):
         words = ("rnodev", *words)
     return mount.replace(target=target, options=words)

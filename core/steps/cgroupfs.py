@@ -28,11 +28,14 @@ class MountCgroups(Step):
     bind: bool = False
 
     def describe(self) -> str:
-        """`mount -t cgroup -o ro /sys/fs/cgroup/{memory,pids}`."""
+        """`mount -t cgroup -o ro cgroup /sys/fs/cgroup/{memory,pids}`."""
         names = ",".join(row[0] for row in self.rows)
+        kind = "cgroup" if names else self.rows[0][1]
         where = f"{self.target}/{{{names}}}" if names else self.target
         options = f" -o {','.join(self.options)}" if self.options else ""
-        return f"mount {'--bind' if self.bind else '-t cgroup'}{options} cgroup {where}"
+        if self.bind:
+            return f"mount --bind{options} {' '.join(row[3] for row in self.rows)} {where}"
+        return f"mount -t {kind}{options} {kind} {where}"
 
     def execute(self, ctx: Context) -> None:
         """A tmpfs with the directories, then the hierarchies, and read-only last."""

@@ -62,8 +62,8 @@ class MakeDevices(Step):
             _make_node(dev, name, f"{DEV}/{name}", _NODE_MODE, NODES[name])
         for path, kind, major, minor, mode, uid, gid in self.others:
             parent, name = _parent(ctx, path)
-            _make_node(parent, name, path, _KINDS[kind] | mode, (major, minor))
-            os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
+            if _make_node(parent, name, path, _KINDS[kind] | mode, (major, minor)):
+                os.chown(name, uid, gid, dir_fd=parent, follow_symlinks=False)
             if parent != dev:
                 os.close(parent)
         for name, target in _LINKS.items():
@@ -83,15 +83,19 @@ def _parent(ctx: Context, path: str) -> tuple[int, str]:
     return make_directory(ctx.root, head or "/"), name
 
 
-def _make_node(parent: int, name: str, path: str, mode: int, number: tuple[int, int]) -> None:
+def _make_node(parent: int, name: str, path: str, mode: int, number: tuple[int, int]) -> bool:
+    """Whether it was made: what was there before, or is the host's, keeps its owner."""
     try:
         os.mknod(name, mode, os.makedev(*number), dir_fd=parent)
     except FileExistsError:
         _require_node(parent, name, path, mode, number)
+        return False
     except PermissionError:
         source = os.open(path, _NODE)
         _require_same(os.fstat(source), path, mode, number)
         _bind_node(source, parent, name)
+        return False
+    return True
 
 
 def _require_node(parent: int, name: str, path: str, mode: int, number: tuple[int, int]) -> None:
@@ -124,14 +128,23 @@ class AttachNull(Step):
 
     def execute(self, ctx: Context) -> None:
         """Where /dev is a mount of the user's, with whatever in it, an empty pipe reads the same."""
-        if DEV in ctx.fds:
-            os.close(open_node("null", ctx.fds[DEV]))
-            fd = os.open("null", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=ctx.fds[DEV])
-        else:
+        fd = _open_null(ctx)
+        if fd < 0:
             fd, write = os.pipe2(os.O_CLOEXEC)
             os.close(write)
         os.dup2(fd, 0)
         os.close(fd)
+
+
+def _open_null(ctx: Context) -> int:
+    """The own /dev's null device, opened; -1 where there is none, or no device in there can be opened."""
+    if DEV not in ctx.fds:
+        return -1
+    os.close(open_node("null", ctx.fds[DEV]))
+    try:
+        return os.open("null", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=ctx.fds[DEV])
+    except PermissionError:  # nodev
+        return -1
 
 
 def null_device(ctx: Context) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import posixpath
 import stat
 
 from gocker.errors import GockerError
@@ -88,7 +89,8 @@ class OpenSource(Step):
 
     def describe(self) -> str:
         """`open_tree SOURCE  # for TARGET`."""
-        return f"open_tree {'-R ' if self.recursive else ''}{self.source}  # for {self.target}"
+        maps = f", mapped {':'.join(map(str, self.uid_map[0]))}" if self.uid_map else ""
+        return f"open_tree {'-R ' if self.recursive else ''}{self.source}  # for {self.target}{maps}"
 
     def execute(self, ctx: Context) -> None:
         """Leave the detached mount in `ctx.fds`."""
@@ -132,19 +134,27 @@ class BindMount(Step):
                 mount.attach(fd, target)
             finally:
                 os.close(target)
+            if posixpath.normpath(self.target) == PROC:  # from now on that is /proc
+                if PROC in ctx.fds:
+                    os.close(ctx.fds[PROC])
+                ctx.fds[PROC] = os.dup(fd)
         finally:
             os.close(fd)
 
 
 def _set_up_copy(fd: int, options: MountOptions) -> None:
-    """What is said of all mounts first, then what is said of the topmost; `rw` opens nothing that the host has closed."""
-    kind = (options.propagation or mount.MS_PRIVATE | mount.MS_REC) & ~mount.MS_REC
+    """What is said of all mounts first, then what is said of the topmost; `rw` opens nothing that the host has closed.
+
+    The copy may be one of the host's own mounts: those below, of which nothing was said, follow the
+    topmost as far as nothing travels out of the container by them.
+    """
+    kind = (options.propagation or mount.MS_PRIVATE) & ~mount.MS_REC
     deep = not options.propagation or bool(options.propagation & mount.MS_REC)
     mount.set_attributes(
         fd,
         options.deep_attributes,
         clear=options.deep_clear & ~mount.MOUNT_ATTR_RDONLY,
-        propagation=kind if deep else 0,
+        propagation=kind if deep else _BELOW[kind],
         recursive=options.recursive,
     )
     mount.set_attributes(
@@ -153,6 +163,16 @@ def _set_up_copy(fd: int, options: MountOptions) -> None:
         clear=options.clear & ~mount.MOUNT_ATTR_RDONLY,
         propagation=0 if deep else kind,
     )
+
+
+# Propagation of the topmost -> what is set for all before. To be a peer of the host's, a mount must not be
+# private even for a moment: those below a shared one stay what they are on the host.
+_BELOW = {
+    mount.MS_PRIVATE: mount.MS_PRIVATE,
+    mount.MS_UNBINDABLE: mount.MS_PRIVATE,
+    mount.MS_SLAVE: mount.MS_SLAVE,
+    mount.MS_SHARED: 0,
+}
 
 
 class MountEtc(Step):

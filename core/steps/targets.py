@@ -52,16 +52,16 @@ def system_directory(ctx: Context, path: str) -> int:
     try:
         return openat2(fd, rest, DIRECTORY, resolve)
     except FileNotFoundError:
-        head, _, name = rest.rpartition("/")
+        head, _, name = path.rpartition("/")
         if not head:
             return make_directory_entry(fd, name)
-        parent = openat2(fd, head, DIRECTORY, resolve)
+        parent = system_directory(ctx, head)
         try:
             return make_directory_entry(parent, name)
         finally:
             os.close(parent)
     except OSError as error:
-        if error.errno == errno.EXDEV and fd != ctx.root:  # a copy of the host's own /sys: cover its mounts
+        if error.errno == errno.EXDEV:  # a mount of the spec's, or in a copy of the host's own /sys
             return openat2(fd, rest, DIRECTORY, PLAIN)
         if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
             raise
@@ -113,7 +113,6 @@ _BELIEFS = frozenset(
         "diskstats",
         "loadavg",
         "meminfo",
-        "net/dev",
         "slabinfo",
         "stat",
         "swaps",

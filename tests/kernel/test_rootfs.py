@@ -11,20 +11,24 @@ from typing import Any
 import pytest
 from inside import Failed, Sandbox, run
 
+from gocker.defaults import MASKED_PATHS, READONLY_PATHS
 from gocker.errors import GockerError
 from gocker.kernel import mount as kernel
 from gocker.kernel.syscalls import call
 from gocker.model import IdMap, Mount, NamespaceRequest, Rootfs
 from gocker.plan import Context, Step, step_from_json
-from gocker.rootplan import MASKED_PATHS, READONLY_PATHS, file_system_steps, layer_steps
+from gocker.rootplan import file_system_steps, layer_steps
 from gocker.steps.idmap import MapLayers
 from gocker.steps.launch import UnshareCgroup
-from gocker.steps.mounts import MountFs, TmpfsMount
+from gocker.steps.mounts import MountFs
 from gocker.steps.namespaces import LinkUp, SetDomainname, SetHostname, Sysctl
 from gocker.steps.rootfs import OverlayRoot, PivotRoot, Propagation
 
-V1_ROWS = (("memory", "cgroup", ("memory",)), ("pids", "cgroup", ("pids",)))
-V2_ROWS = (("", "cgroup2", ()),)
+V1_ROWS = (
+    ("memory", "cgroup", ("memory",), "/sys/fs/cgroup/memory"),
+    ("pids", "cgroup", ("pids",), "/sys/fs/cgroup/pids"),
+)
+V2_ROWS = (("", "cgroup2", (), "/sys/fs/cgroup"),)
 V1 = os.path.isdir("/sys/fs/cgroup/memory")
 ROWS = V1_ROWS if V1 else V2_ROWS
 CGROUP_MOUNTS = {"/sys/fs/cgroup", *({"/sys/fs/cgroup/memory", "/sys/fs/cgroup/pids"} if V1 else ())}
@@ -325,7 +329,7 @@ def test_a_writable_root_that_has_the_etc_files_is_not_written(box: Sandbox) -> 
         assert file.read() == "as it was\n"
 
 
-def bind(box: Sandbox, target: str, *options: str, readonly: bool = False, kind: str = "directory") -> Mount:
+def bind(box: Sandbox, target: str, *options: str, kind: str = "directory") -> Mount:
     source = f"{box.base}/source"
     if kind == "directory":
         os.makedirs(f"{source}/sub", exist_ok=True)
@@ -334,7 +338,7 @@ def bind(box: Sandbox, target: str, *options: str, readonly: bool = False, kind:
     else:
         with open(source, "w") as file:
             file.write("from the host\n")
-    return Mount(kind="bind", source=source, target=target, options=options, readonly=readonly)
+    return Mount(kind="bind", source=source, target=target, options=options)
 
 
 def test_a_bound_directory_is_shared_with_the_host(box: Sandbox) -> None:
@@ -351,22 +355,47 @@ def test_a_bound_file_gets_a_file_to_lie_on(box: Sandbox) -> None:
     assert inside(box, "cat /srv/some/file", mounts=(mount,)) == "from the host\n"
 
 
-def test_a_read_only_bind_is_read_only_also_below(box: Sandbox) -> None:
-    mount = bind(box, "/data", readonly=True)
+class MountBelow(Step):
+    op = "test-mount-below"
 
-    class Below(Step):
-        op = "test-mount-below"
+    path: str
 
-        def execute(self, ctx: Context) -> None:
-            fd = kernel.new_mount("tmpfs")
-            kernel.attach_at(fd, f"{box.base}/source/sub".encode())
-            os.close(fd)
+    def execute(self, ctx: Context) -> None:
+        fd = kernel.new_mount("tmpfs")
+        kernel.attach_at(fd, self.path.encode())
+        os.close(fd)
 
-    spec = box.spec(mounts=(mount,))
-    first, *rest = file_system_steps(spec, box.container)
-    output = run((first, Below(), *rest), "touch /data/x; touch /data/sub/x; cat /proc/self/mountinfo")
+
+def with_mount_below(box: Sandbox, script: str, *options: str) -> str:
+    """As `inside`, with a bind on /data of a directory that has a tmpfs below, at sub."""
+    mount = bind(box, "/data", *options)
+    first, *rest = file_system_steps(box.spec(mounts=(mount,)), box.container)
+    return run((first, MountBelow(path=f"{box.base}/source/sub"), *rest), script)
+
+
+def test_a_read_only_bind_with_r_is_read_only_also_below(box: Sandbox) -> None:
+    output = with_mount_below(box, "touch /data/x; touch /data/sub/x; cat /proc/self/mountinfo", "rro")
     assert output.count("Read-only file system") == 2
     assert " /data/sub " in output
+
+
+def test_a_read_only_bind_without_r_is_read_only_at_its_top_alone(box: Sandbox) -> None:
+    output = with_mount_below(box, "touch /data/x; touch /data/sub/x && echo written below", "ro")
+    assert output == "touch: /data/x: Read-only file system\nwritten below\n"
+
+
+def test_attributes_with_r_are_set_below_too_and_without_only_at_the_top(box: Sandbox) -> None:
+    options = ("rnosuid", "rnoexec", "rnoatime", "nodev", "nosymfollow")
+    mounts = mounts_of(with_mount_below(box, "cat /proc/self/mountinfo", *options))
+    below = {"rw", "nosuid", "noexec", "noatime"}
+    assert mounts["/data/sub"][1] == below
+    assert mounts["/data"][1] == {*below, "nodev", "nosymfollow"}
+
+
+def test_the_top_of_a_bind_may_differ_from_what_is_said_of_all(box: Sandbox) -> None:
+    mounts = mounts_of(with_mount_below(box, "cat /proc/self/mountinfo", "rnoexec", "rnosuid", "exec"))
+    assert mounts["/data"][1] == {"rw", "nosuid", "relatime"}
+    assert mounts["/data/sub"][1] == {"rw", "nosuid", "noexec", "relatime"}
 
 
 def test_a_bind_with_rw_opens_nothing_that_the_host_mounted_read_only(box: Sandbox) -> None:
@@ -464,12 +493,12 @@ def test_a_missing_bind_source_is_named(box: Sandbox) -> None:
         inside(box, "true", mounts=(mount,))
 
 
-def test_tmpfs_mounts_are_hardened_unless_told_otherwise(box: Sandbox) -> None:
+def test_tmpfs_mounts_are_as_they_were_asked_for(box: Sandbox) -> None:
     mounts = (
-        Mount(kind="tmpfs", target="/scratch", options=("size=1m", "mode=700")),
-        Mount(kind="tmpfs", target="/run/exec", options=("exec", "suid")),
+        Mount(kind="tmpfs", target="/scratch", options=("nosuid", "rnodev", "noexec", "size=1m", "mode=700")),
+        Mount(kind="tmpfs", target="/run/exec", options=("nodev", "exec", "suid")),
     )
-    output = inside(box, "cat /proc/self/mountinfo; stat -c %a /scratch >&2", mounts=mounts)
+    output = inside(box, "cat /proc/self/mountinfo", mounts=mounts)
     table = mounts_of("\n".join(line for line in output.splitlines() if " - " in line))
     assert {"rw", "nosuid", "nodev", "noexec"} <= table["/scratch"][1]
     assert table["/run/exec"][1] & {"nosuid", "nodev", "noexec"} == {"nodev"}
@@ -481,7 +510,7 @@ def test_a_bad_tmpfs_option_is_said_in_the_kernels_words(box: Sandbox) -> None:
         run(
             (
                 *file_system_steps(box.spec(), box.container)[:2],
-                TmpfsMount(target="/x", options=("size=lots",)),
+                MountFs(fstype="tmpfs", target="/x", options=("size=lots",), follow=True),
             )
         )
     assert caught.value.errno == "EINVAL"
@@ -651,9 +680,9 @@ def mapped(box: Sandbox, script: str, *, without: tuple[str, ...] = (), **change
     """As `inside`, in a user namespace, with directories above that only the host's root may enter."""
     os.chmod(box.base, 0o700)
     os.chmod(box.container, 0o700)
-    plain = box.spec(**changes)
-    requests = tuple(r for r in plain.namespaces if r.kind not in without)
-    spec = plain.replace(namespaces=(*requests, NamespaceRequest(kind="user")), uid_map=MAP, gid_map=MAP)
+    requests = tuple(r for r in box.spec().namespaces if r.kind not in without)
+    namespaces = (*requests, NamespaceRequest(kind="user"))
+    spec = box.spec(namespaces=namespaces, uid_map=MAP, gid_map=MAP, **changes)
     ctx = Context(spec)
     try:
         for step in layer_steps(spec, box.container):
@@ -716,7 +745,7 @@ def test_a_user_namespace_writes_through_to_a_writable_root(box: Sandbox) -> Non
 
 
 def test_binds_reach_a_user_namespace_though_it_could_not_open_them(box: Sandbox) -> None:
-    mount = bind(box, "/data", readonly=True)
+    mount = bind(box, "/data", "rro")
     output = mapped(box, "cat /data/file; touch /data/x; stat -c %u /data/file", mounts=(mount,))
     assert output.splitlines() == ["from the host", "touch: /data/x: Read-only file system", "65534"]
 

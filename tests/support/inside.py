@@ -8,11 +8,13 @@ import shutil
 from time import perf_counter_ns
 from typing import Any, NoReturn
 
+from mounting import all_mounts
+
+from gocker.defaults import MASKED_PATHS, READONLY_PATHS, SHM_SIZE
 from gocker.errors import GockerError, errno_name
 from gocker.kernel import process
 from gocker.model import ContainerSpec, IdMap, NamespaceRequest, Rootfs
 from gocker.plan import Context, Step
-from gocker.rootplan import MASKED_PATHS, READONLY_PATHS
 
 BUSYBOX = "/bin/busybox"
 KINDS = {
@@ -62,18 +64,29 @@ class Sandbox:
             shutil.rmtree(f"{self.container}/{name}")
             os.mkdir(f"{self.container}/{name}")
 
-    def spec(self, **changes: Any) -> ContainerSpec:
-        """A container of this root with everything private and docker's masks."""
+    def spec(self, *, shm_size: int = SHM_SIZE, **changes: Any) -> ContainerSpec:
+        """A container of this root with everything private and docker's masks.
+
+        The default mounts come before those in `changes`.
+        """
         values: dict[str, Any] = {
             "id": "test",
             "name": "test",
             "argv": ("/bin/true",),
             "rootfs": Rootfs(lower=self.rootfs),
             "namespaces": tuple(NamespaceRequest(kind=kind) for kind in (*KINDS, "cgroup")),
+            "etc": True,
             "masked_paths": MASKED_PATHS,
             "readonly_paths": READONLY_PATHS,
         }
-        return ContainerSpec(**{**values, **changes})
+        values |= changes
+        values["mounts"] = all_mounts(
+            values["namespaces"],
+            changes.get("mounts", ()),
+            gid_map=changes.get("gid_map", ()),
+            shm_size=shm_size,
+        )
+        return ContainerSpec(**values)
 
 
 def run(

@@ -7,16 +7,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from mounting import all_mounts
+
 from gocker.api import Cgroup, CgroupController, LimitHelp, NamespaceContext, NamespaceHandler, Resources
+from gocker.defaults import MASKED_PATHS, READONLY_PATHS
 from gocker.hierarchy import Hierarchies, Place, resolve
 from gocker.kernel.caps import docker_capabilities
 from gocker.limits import parse_limit
-from gocker.model import ContainerSpec, Hierarchy, NamespaceRequest, Rootfs
+from gocker.model import ContainerSpec, Hierarchy, NamespaceRequest, Rootfs, plain_capabilities
 from gocker.planner import Planned, build_plan
 from gocker.plugin_index import Entry, Found, ReadOnlyIndex
 from gocker.registry import CONTROLLERS, GROUPS, NAMESPACES, Registry
-from gocker.rootplan import MASKED_PATHS, READONLY_PATHS
-from gocker.steps.identity import InstallSeccomp
+from gocker.steps.seccomp import InstallSeccomp
 
 CORPUS = Path(__file__).parents[1] / "unit" / "mountinfo"
 V1, HYBRID, MEMORY_ON_V2, V2 = (
@@ -118,7 +120,7 @@ def namespaces(*kinds: str, **modes: str) -> tuple[NamespaceRequest, ...]:
 
 
 def spec(*limits: str, **changes: Any) -> ContainerSpec:
-    """A plain container, as `gocker run` makes one."""
+    """A plain container, as `gocker run` makes one; the default mounts come before those in `changes`."""
     values: dict[str, Any] = {
         "id": "c0ffee",
         "name": "web",
@@ -129,11 +131,19 @@ def spec(*limits: str, **changes: Any) -> ContainerSpec:
         "env": (("PATH", "/bin"), ("HOSTNAME", "web")),
         "namespaces": namespaces(*PRIVATE),
         "limits": tuple(map(parse_limit, limits)),
-        "capabilities": docker_capabilities((), (), privileged=False),
+        "etc": True,
+        "capabilities": plain_capabilities(docker_capabilities((), (), privileged=False)),
         "masked_paths": MASKED_PATHS,
         "readonly_paths": READONLY_PATHS,
     }
-    return ContainerSpec(**{**values, **changes})
+    values |= changes
+    values["mounts"] = all_mounts(
+        values["namespaces"],
+        changes.get("mounts", ()),
+        gid_map=changes.get("gid_map", ()),
+        privileged=changes.get("privileged", False),
+    )
+    return ContainerSpec(**values)
 
 
 def plan(container: ContainerSpec, where: Hierarchies, plugins: Registry | None = None) -> Planned:

@@ -26,7 +26,7 @@ from gocker.cgroupplan import CgroupPlan
 from gocker.errors import HierarchyError, LimitError, PluginError
 from gocker.hierarchy import Hierarchies
 from gocker.kernel.caps import docker_capabilities
-from gocker.model import Hierarchy, IdMap
+from gocker.model import Hierarchy, IdMap, plain_capabilities
 from gocker.plan import Context, Step
 from gocker.planner import Planned
 from gocker.plugin_index import Entry
@@ -41,7 +41,7 @@ from gocker.steps.cgroup import (
     WriteLimit,
 )
 
-NO_DEVICES = {"capabilities": docker_capabilities((), ("MKNOD",), privileged=False)}
+NO_DEVICES = {"capabilities": plain_capabilities(docker_capabilities((), ("MKNOD",), privileged=False))}
 BROKEN = Entry(CONTROLLERS, "broken", "planning:Nothing", "gocker-broken", "1.0")
 
 
@@ -124,15 +124,17 @@ def test_a_read_only_v2_is_as_if_it_were_not_there() -> None:
 # --- the paths
 
 
-def test_a_parent_comes_between_the_mount_and_gocker() -> None:
-    planned = plan(spec(cgroup_parent="/jobs/7"), host(V2))
-    (make,) = steps(planned, MakeCgroup)
-    assert make.path == "/sys/fs/cgroup/jobs/7/gocker/c0ffee"
+def test_a_path_is_below_the_mount_and_the_whole_of_the_cgroups_name() -> None:
+    planned = plan(spec(cgroup_path="/jobs/7/web"), host(HYBRID))
+    assert {step.path for step in steps(planned, MakeCgroup)} == {
+        f"/sys/fs/cgroup/{name}/jobs/7/web"
+        for name in ("blkio", "cpu,cpuacct", "devices", "memory", "pids", "unified")
+    }
 
 
-def test_a_parent_that_leads_out_is_refused() -> None:
+def test_a_path_that_leads_out_is_refused() -> None:
     with pytest.raises(HierarchyError, match=r"`\.\.` or NUL could lead out"):
-        plan(spec(cgroup_parent="/jobs/../.."), host(V2))
+        plan(spec(cgroup_path="/jobs/../.."), host(V2))
 
 
 @pytest.mark.parametrize("there", [[], ["jobs"], ["jobs", "jobs/7"]])
@@ -142,7 +144,7 @@ def test_the_part_of_a_parent_that_is_there_stays_when_the_container_goes(
     for name in there:
         os.mkdir(tmp_path / name)
     where = Hierarchies((place("cgroup", Hierarchy.V2, str(tmp_path)),))
-    planned = plan(spec(cgroup_parent="/jobs/7/"), where)
+    planned = plan(spec(cgroup_path="/jobs/7/gocker/c0ffee"), where)
     (make,) = steps(planned, MakeCgroup)
     (remove,) = steps(planned, RemoveCgroup)
     make.execute(Context(None))
@@ -154,26 +156,29 @@ def test_the_part_of_a_parent_that_is_there_stays_when_the_container_goes(
 def test_a_plan_does_not_depend_on_the_parents_that_are_there(tmp_path: Path) -> None:
     """Another run may make or remove one between the plan and its execution."""
     where = Hierarchies((place("cgroup", Hierarchy.V2, str(tmp_path)),))
-    before = plan(spec(cgroup_parent="/jobs"), where).plan.canonical
+    before = plan(spec(cgroup_path="/jobs/gocker/c0ffee"), where).plan.canonical
     os.mkdir(tmp_path / "jobs")
-    assert plan(spec(cgroup_parent="/jobs"), where).plan.canonical == before
+    assert plan(spec(cgroup_path="/jobs/gocker/c0ffee"), where).plan.canonical == before
 
 
 # --- what it sees of them
 
 
 def test_inside_pure_v2_is_the_whole_of_sys_fs_cgroup() -> None:
-    assert cgroups(host(V2)).rows == (("", "cgroup2", ()),)
+    assert cgroups(host(V2)).rows == (("", "cgroup2", (), "/sys/fs/cgroup/gocker/c0ffee"),)
 
 
 def test_inside_v1_has_a_directory_for_each_hierarchy_by_the_name_of_its_mount() -> None:
-    rows = {name: options for name, _, options in cgroups(host(V1)).rows}
+    rows = {name: (options, path) for name, _, options, path in cgroups(host(V1)).rows}
     assert set(rows) == {"blkio", "cpu,cpuacct", "devices", "memory", "pids"}
-    assert set(rows["cpu,cpuacct"]) == {"cpu", "cpuacct"}
+    options, path = rows["cpu,cpuacct"]
+    assert set(options) == {"cpu", "cpuacct"}
+    assert path == "/sys/fs/cgroup/cpu,cpuacct/gocker/c0ffee"
 
 
 def test_inside_a_hybrid_has_v2_beside() -> None:
-    assert cgroups(host(HYBRID)).rows[-1] == ("unified", "cgroup2", ())
+    own = "/sys/fs/cgroup/unified/gocker/c0ffee"
+    assert cgroups(host(HYBRID)).rows[-1] == ("unified", "cgroup2", (), own)
 
 
 # --- limits
@@ -225,8 +230,8 @@ def test_a_key_that_the_controller_does_not_have_is_refused() -> None:
 
 
 def test_a_controller_that_takes_no_limits_says_so() -> None:
-    with pytest.raises(LimitError, match=r"^set limit blkio=1: unknown; blkio takes no limit"):
-        limits("blkio=1")
+    with pytest.raises(LimitError, match=r"^set limit cpuacct=1: unknown; cpuacct takes no limit"):
+        limits("cpuacct=1")
 
 
 def test_a_value_that_makes_no_sense_is_refused() -> None:

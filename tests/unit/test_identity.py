@@ -14,10 +14,12 @@ import pytest
 
 from gocker.errors import ExecError, GockerError, UsageError
 from gocker.kernel import caps
-from gocker.model import ContainerSpec, Rlimit
+from gocker.model import ContainerSpec, Rlimit, plain_capabilities
 from gocker.plan import Plan
 from gocker.steps import identity
+from gocker.steps.capabilities import SetCapabilities
 from gocker.steps.program import DEFAULT_PATH, find_program
+from gocker.steps.seccomp import InstallSeccomp
 from gocker.steps.users import Identity, parse_id, read_database, resolve_user, split_user
 
 PASSWD = b"""root:x:0:0:root:/root:/bin/sh
@@ -345,11 +347,11 @@ SPEC = ContainerSpec(
     user="app:staff",
     groups=("video",),
     cwd="/work dir",
-    capabilities=("CAP_CHOWN", "CAP_KILL"),
+    capabilities=plain_capabilities(("CAP_CHOWN", "CAP_KILL")),
     rlimits=(Rlimit(name="nofile", soft=10, hard=20), Rlimit(name="core", soft=0, hard=(1 << 64) - 1)),
     oom_score_adj=500,
 )
-FILTER = identity.InstallSeccomp(
+FILTER = InstallSeccomp(
     profile="default",
     digest="sha256:" + "ab" * 32,
     instructions=1,
@@ -403,12 +405,12 @@ def test_privileges_go_in_the_order_that_keeps_them_gone() -> None:
     ("no_new_privs", "seccomp", "kept"), [(True, FILTER, False), (False, FILTER, True), (False, None, False)]
 )
 def test_sys_admin_is_kept_only_for_a_filter_without_no_new_privs(
-    no_new_privs: bool, seccomp: identity.InstallSeccomp | None, kept: bool
+    no_new_privs: bool, seccomp: InstallSeccomp | None, kept: bool
 ) -> None:
     spec = SPEC.replace(no_new_privileges=no_new_privs)
     steps = {step.op: step for step in identity.last_steps(spec, seccomp)}
     capabilities = steps["set-capabilities"]
-    assert isinstance(capabilities, identity.SetCapabilities)
+    assert isinstance(capabilities, SetCapabilities)
     assert capabilities.until_filter is kept
     assert ("sys_admin until exec" in capabilities.describe()) is kept
     assert ("no-new-privileges" in steps) is no_new_privs
@@ -424,7 +426,9 @@ def test_a_user_that_cannot_be_is_refused_before_anything_is_done(changes: dict[
 
 
 def test_a_plain_container_gets_no_empty_steps() -> None:
-    spec = ContainerSpec(id="a", name="a", argv=("true",), capabilities=caps.DOCKER_DEFAULT)
+    spec = ContainerSpec(
+        id="a", name="a", argv=("true",), capabilities=plain_capabilities(caps.DOCKER_DEFAULT)
+    )
     assert identity.parent_steps(spec) == ()
     assert "rlimits" not in [step.op for step in identity.last_steps(spec, None)]
     described = [step.describe() for step in identity.last_steps(spec, None)]

@@ -11,10 +11,10 @@ from gocker.steps.cgroupfs import MountCgroups
 from gocker.steps.console import OpenConsole
 from gocker.steps.devices import MakeDevices
 from gocker.steps.idmap import MapLayers
-from gocker.steps.masks import MASKED_PATHS, READONLY_PATHS, MaskPaths, ReadonlyPaths
-from gocker.steps.mounts import BindMount, MountEtc, MountFs, OpenSource, TmpfsMount
+from gocker.steps.masks import MaskPaths, ReadonlyPaths
+from gocker.steps.mounts import BindMount, MountEtc, MountFs, OpenSource
 from gocker.steps.namespaces import LinkUp, SetDomainname, SetHostname, Sysctl, sysctl_parts
-from gocker.steps.options import MountOptions, sort_options
+from gocker.steps.options import ATTRIBUTES, RECURSIVE, MountOptions, sort_options
 from gocker.steps.rootfs import BindRoot, OverlayRoot, PivotRoot, Propagation, RemountRootReadonly
 
 
@@ -34,11 +34,46 @@ def test_words_become_attributes_and_the_rest_is_the_file_systems() -> None:
         (("noatime",), mount.MOUNT_ATTR_NOATIME, mount.MOUNT_ATTR_ATIME),
         (("noatime", "strictatime"), mount.MOUNT_ATTR_STRICTATIME, mount.MOUNT_ATTR_ATIME),
         (("noatime", "relatime"), 0, mount.MOUNT_ATTR_ATIME),
+        (("noatime", "atime"), 0, mount.MOUNT_ATTR_ATIME),
+        (("nosymfollow", "symfollow"), 0, mount.MOUNT_ATTR_NOSYMFOLLOW),
+        (("diratime", "nodiratime"), mount.MOUNT_ATTR_NODIRATIME, 0),
     ],
 )
 def test_the_later_of_two_words_wins(words: tuple[str, ...], attributes: int, clear: int) -> None:
     options = sort_options(words)
     assert (options.attributes, options.clear) == (attributes, clear)
+    assert (options.deep_attributes, options.deep_clear) == (0, 0)
+    deep = sort_options(tuple(f"r{word}" for word in words))
+    assert (deep.deep_attributes, deep.deep_clear) == (attributes, clear)
+    assert (deep.attributes, deep.clear) == (0, 0)
+
+
+def test_a_word_says_nothing_of_the_mounts_below_and_one_with_r_says_the_same_of_all() -> None:
+    options = sort_options(("ro", "rnosuid", "rw", "rnoexec", "rexec"))
+    assert (options.attributes, options.clear) == (0, mount.MOUNT_ATTR_RDONLY)
+    assert options.deep_attributes == mount.MOUNT_ATTR_NOSUID
+    assert options.deep_clear == mount.MOUNT_ATTR_NOEXEC
+
+
+def test_the_words_with_r_are_those_of_the_oci() -> None:
+    assert set(RECURSIVE) == {
+        *("rro", "rrw", "rnosuid", "rsuid", "rnodev", "rdev", "rnoexec", "rexec", "rnodiratime", "rdiratime"),
+        *("rrelatime", "rnorelatime", "rnoatime", "ratime", "rstrictatime", "rnostrictatime"),
+        *("rsymfollow", "rnosymfollow"),
+    }
+    assert not ATTRIBUTES.keys() & RECURSIVE.keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"), [((), ""), (("idmap",), "idmap"), (("idmap", "ridmap"), "ridmap")]
+)
+def test_mapped_ids_are_a_word_of_their_own(words: tuple[str, ...], kind: str) -> None:
+    assert sort_options(words).idmap == kind
+    assert sort_options(words).data == ()
+
+
+def test_words_that_change_nothing_are_left_out() -> None:
+    assert sort_options(("defaults", "async", "loud", "nolazytime")) == MountOptions()
 
 
 def test_binds_are_recursive_unless_told_otherwise() -> None:
@@ -92,6 +127,7 @@ def test_sysctl_names_that_could_leave_their_place_are_refused(name: str) -> Non
         sysctl_parts(name)
 
 
+V1 = (("memory", "cgroup", ("memory",), "/m/g/c"), ("pids", "cgroup", ("pids",), "/p/g/c"))
 STEPS: list[tuple[Step, str]] = [
     (Propagation(), "mount --make-rprivate /"),
     (
@@ -102,6 +138,7 @@ STEPS: list[tuple[Step, str]] = [
     (BindRoot(path="/rootfs", nodev=False), "mount --bind /rootfs /"),
     (RemountRootReadonly(), "mount -o remount,bind,ro /"),
     (PivotRoot(), "pivot_root . . && umount -l ."),
+    (PivotRoot(propagation="rslave"), "pivot_root . . && umount -l . && mount --make-rslave /"),
     (
         MountFs(fstype="proc", target="/proc", options=("nosuid", "nodev")),
         "mount -t proc -o nosuid,nodev proc /proc",
@@ -117,16 +154,39 @@ STEPS: list[tuple[Step, str]] = [
     (MountFs(fstype="mqueue", target="/dev/mqueue"), "mount -t mqueue mqueue /dev/mqueue"),
     (BindMount(source="/a", target="/b", options=("ro",)), "mount --rbind -o ro /a /b"),
     (BindMount(source="/a", target="/b", options=("bind",)), "mount --bind /a /b"),
-    (TmpfsMount(target="/t", options=("size=1m",)), "mount -t tmpfs -o size=1m tmpfs /t"),
+    (BindMount(source="/a", target="/b", options=("rbind", "rro")), "mount --rbind -o rro /a /b"),
+    (
+        MountFs(fstype="tmpfs", target="/t", options=("size=1m",), follow=True),
+        "mount -t tmpfs -o size=1m tmpfs /t",
+    ),
+    (MountFs(fstype="ext4", target="/d", source="/dev/loop7"), "mount -t ext4 /dev/loop7 /d"),
     (OpenSource(source="/a", target="/b"), "open_tree -R /a  # for /b"),
+    (
+        OpenSource(source="/a", target="/b", recursive=False, uid_map=((0, 7, 1),), gid_map=((0, 7, 1),)),
+        "open_tree /a  # for /b, mapped 0:7:1",
+    ),
     (MountEtc(directory="/c/etc", names=("hosts", "hostname")), "mount --bind /c/etc/{hosts,hostname} /etc/"),
     (
-        MountCgroups(rows=(("memory", "cgroup", ("memory",)), ("pids", "cgroup", ("pids",)))),
+        MountCgroups(rows=V1, options=("ro",)),
         "mount -t cgroup -o ro cgroup /sys/fs/cgroup/{memory,pids}",
+    ),
+    (
+        MountCgroups(rows=(("", "cgroup2", (), "/g/c"),), target="/cg"),
+        "mount -t cgroup2 cgroup2 /cg",
+    ),
+    (
+        MountCgroups(rows=V1, options=("ro",), bind=True),
+        "mount --bind -o ro /m/g/c /p/g/c /sys/fs/cgroup/{memory,pids}",
     ),
     (
         MakeDevices(nodes=("null", "tty")),
         "mknod -m 666 /dev/{null,tty} c && ln -s -t /dev fd stdin stdout stderr ptmx core",
+    ),
+    (
+        MakeDevices(
+            nodes=("null",), others=(("/dev/a", "b", 7, 1, 0o640, 5, 6), ("/dev/q", "p", 0, 0, 0o600, 0, 0))
+        ),
+        "mknod -m 666 /dev/{null} c && ln -s -t /dev fd stdin stdout stderr ptmx core && mknod -m 640 /dev/a b 7 1 && mknod -m 600 /dev/q p",
     ),
     (MaskPaths(paths=("/proc/keys", "/sys/firmware")), "mask /proc/keys /sys/firmware"),
     (ReadonlyPaths(paths=("/proc/sys",)), "mount --bind -o ro /proc/sys"),
@@ -146,19 +206,3 @@ def test_a_step_says_itself_in_a_line_close_to_the_shell(step: Step, line: str) 
 @pytest.mark.parametrize("step", [step for step, _ in STEPS], ids=[step.op for step, _ in STEPS])
 def test_a_step_is_read_back_from_its_json(step: Step) -> None:
     assert step_from_json(step.to_json()) == step
-
-
-def test_dockers_masks_hide_and_protect_what_dockers_do() -> None:
-    assert set(MASKED_PATHS) == {
-        *(
-            "/proc/acpi",
-            "/proc/asound",
-            "/proc/interrupts",
-            "/proc/kcore",
-            "/proc/keys",
-            "/proc/latency_stats",
-        ),
-        *("/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats"),
-        *("/sys/devices/virtual/powercap", "/sys/firmware"),
-    }
-    assert set(READONLY_PATHS) == {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}

@@ -5,41 +5,54 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from mounting import all_mounts
 
+from gocker.defaults import MASKED_PATHS, READONLY_PATHS
 from gocker.errors import UsageError
-from gocker.model import ContainerSpec, IdMap, Mount, NamespaceRequest, Rootfs
+from gocker.model import ContainerSpec, Device, IdMap, Mount, NamespaceRequest, Rootfs
 from gocker.plan import Step
-from gocker.rootplan import file_system_steps, layer_steps
+from gocker.rootplan import CgroupRows, file_system_steps, layer_steps
 from gocker.steps.cgroupfs import MountCgroups
+from gocker.steps.devices import MakeDevices
 from gocker.steps.idmap import MapLayers
-from gocker.steps.masks import MASKED_PATHS, READONLY_PATHS
-from gocker.steps.mounts import BindMount, MountEtc, MountFs, OpenSource, TmpfsMount
-from gocker.steps.rootfs import BindRoot, OverlayRoot
+from gocker.steps.mounts import MountEtc, MountFs, OpenSource
+from gocker.steps.rootfs import BindRoot, OverlayRoot, PivotRoot
 
 PRIVATE = tuple(NamespaceRequest(kind=kind) for kind in ("mount", "pid", "ipc", "uts", "network", "cgroup"))
-V1 = (("memory", "cgroup", ("memory",)),)
-V2 = (("", "cgroup2", ()),)
+V1 = (("memory", "cgroup", ("memory",), "/cg/memory/gocker/c"),)
+V2 = (("", "cgroup2", (), "/cg/gocker/c"),)
 MAP = (IdMap(inside=0, outside=100000, count=65536),)
+LINES = ((0, 100000, 65536),)
+CGROUP_OPTIONS = ("nosuid", "nodev", "noexec")
 
 
 def spec(**changes: Any) -> ContainerSpec:
+    """As `gocker run` makes one; the mounts in `changes` come after the default ones."""
     values: dict[str, Any] = {
         "id": "c",
         "name": "c",
         "argv": ("/bin/true",),
         "rootfs": Rootfs(lower="/image"),
         "namespaces": PRIVATE,
+        "etc": True,
         "masked_paths": MASKED_PATHS,
         "readonly_paths": READONLY_PATHS,
+        **changes,
     }
-    return ContainerSpec(**{**values, **changes})
+    values["mounts"] = all_mounts(
+        values["namespaces"],
+        changes.get("mounts", ()),
+        gid_map=changes.get("gid_map", ()),
+        privileged=changes.get("privileged", False),
+    )
+    return ContainerSpec(**values)
 
 
 def without(*kinds: str) -> tuple[NamespaceRequest, ...]:
     return tuple(request for request in PRIVATE if request.kind not in kinds)
 
 
-def plan(cgroups: tuple[tuple[str, str, tuple[str, ...]], ...] = (), **changes: Any) -> tuple[Step, ...]:
+def plan(cgroups: CgroupRows = (), **changes: Any) -> tuple[Step, ...]:
     return file_system_steps(spec(**changes), "/data/containers/c", cgroups)
 
 
@@ -60,10 +73,10 @@ def test_a_plain_container_gets_these_steps_in_this_order() -> None:
         "mount-fs /sys",
         "mount-fs /dev",
         "make-devices",
+        "attach-null",
         "mount-fs /dev/pts",
         "mount-fs /dev/shm",
         "mount-fs /dev/mqueue",
-        "attach-null",
         "mount-etc",
         "mask-paths",
         "readonly-paths",
@@ -73,9 +86,12 @@ def test_a_plain_container_gets_these_steps_in_this_order() -> None:
 
 def test_everything_at_once_keeps_the_order() -> None:
     mounts = (
-        Mount(kind="bind", source="/s", target="/deep/a/b", options=("rslave",)),
         Mount(kind="tmpfs", target="/tmp"),
+        Mount(kind="bind", source="/s", target="/etc"),
         Mount(kind="bind", source="/s", target="/deep/a"),
+        Mount(kind="bind", source="/s", target="/deep/a/b", options=("rslave",)),
+        Mount(kind="bind", source="/s", target="/etc/hosts"),
+        Mount(kind="bind", source="/s", target="/last"),
     )
     steps = plan(V1, mounts=mounts, terminal=True, rootfs=Rootfs(lower="/image", readonly=True))
     assert names(steps) == [
@@ -84,16 +100,19 @@ def test_everything_at_once_keeps_the_order() -> None:
         "overlay-root",
         "mount-fs /proc",
         "mount-fs /sys",
-        "mount-cgroups",
+        "mount-cgroups /sys/fs/cgroup",
         "mount-fs /dev",
         "make-devices",
         "mount-fs /dev/pts",
         "mount-fs /dev/shm",
         "mount-fs /dev/mqueue",
-        "tmpfs-mount /tmp",
-        "mount-etc",
+        "mount-fs /tmp",
+        "bind-mount /etc",
         "bind-mount /deep/a",
         "bind-mount /deep/a/b",
+        "mount-etc",
+        "bind-mount /etc/hosts",
+        "bind-mount /last",
         "open-console",
         "mask-paths",
         "readonly-paths",
@@ -122,39 +141,18 @@ def test_a_writable_root_is_bound() -> None:
     assert root == BindRoot(path="/image")
 
 
-def test_the_terminals_group_is_named_only_where_it_is_mapped() -> None:
-    user = (*PRIVATE, NamespaceRequest(kind="user"))
-
-    def options(**changes: Any) -> tuple[str, ...]:
-        pts = filesystem(plan(**changes), "/dev/pts")
-        assert pts
-        return pts.options
-
-    assert "gid=5" in options()
-    assert "gid=5" in options(namespaces=user, uid_map=MAP, gid_map=MAP)
-    one = (IdMap(inside=0, outside=1000, count=1),)
-    assert "gid=5" not in options(namespaces=user, uid_map=one, gid_map=one)
-    assert {"newinstance", "ptmxmode=0666", "mode=0620", "nosuid", "noexec"} <= set(options())
+def test_device_files_of_the_root_work_where_the_spec_says_so() -> None:
+    (root,) = [
+        step for step in plan(rootfs=Rootfs(lower="/image", nodev=False)) if isinstance(step, OverlayRoot)
+    ]
+    assert not root.nodev
+    bound = Rootfs(lower="/image", writable=True, nodev=False)
+    assert BindRoot(path="/image", nodev=False) in plan(rootfs=bound)
 
 
-def test_shm_has_the_size_that_was_asked_for() -> None:
-    shm = filesystem(plan(shm_size=1234), "/dev/shm")
-    assert shm
-    assert "size=1234" in shm.options
-    assert "mode=1777" in shm.options
-
-
-def test_the_hosts_ipc_brings_the_hosts_shm() -> None:
-    steps = plan(namespaces=without("ipc"))
-    assert filesystem(steps, "/dev/shm") is None
-    assert BindMount(source="/dev/shm", target="/dev/shm", options=("nosuid", "nodev", "noexec")) in steps
-
-
-def test_sys_is_read_only_unless_privileged() -> None:
-    for privileged, word in ((False, "ro"), (True, "rw")):
-        sys = filesystem(plan(privileged=privileged), "/sys")
-        assert sys
-        assert word in sys.options
+def test_the_root_ends_with_the_propagation_that_was_asked_for() -> None:
+    assert plan()[-1] == PivotRoot()
+    assert plan(rootfs=Rootfs(lower="/image", propagation="rshared"))[-1] == PivotRoot(propagation="rshared")
 
 
 def test_sys_falls_back_to_the_hosts_only_where_the_kernel_cannot_make_one() -> None:
@@ -175,14 +173,24 @@ def test_sys_falls_back_to_the_hosts_only_where_the_kernel_cannot_make_one() -> 
 
 
 def test_cgroups_are_shown_read_only_and_only_in_a_cgroup_namespace() -> None:
-    assert MountCgroups(rows=V1, readonly=True) in plan(V1)
-    v2 = filesystem(plan(V2), "/sys/fs/cgroup")
-    assert v2
-    assert (v2.fstype, "ro" in v2.options) == ("cgroup2", True)
     for rows in (V1, V2):
+        assert MountCgroups(rows=rows, options=(*CGROUP_OPTIONS, "ro")) in plan(rows)
         shared = plan(rows, namespaces=without("cgroup"))
         assert not any("cgroup" in name for name in names(shared))
-    assert MountCgroups(rows=V1, readonly=False) in plan(V1, privileged=True)
+        assert MountCgroups(rows=rows, options=(*CGROUP_OPTIONS, "rw")) in plan(rows, privileged=True)
+
+
+def test_a_cgroup_mount_without_a_cgroup_namespace_is_a_bind_of_the_own_cgroup() -> None:
+    mounts = (Mount(kind="cgroup", target="/cg/", options=("ro",)),)
+    for mode in ("host", "path"):
+        requests = (*without("cgroup"), NamespaceRequest(kind="cgroup", mode=mode, path="/proc/1/ns/cgroup"))
+        steps = plan(V1, mounts=mounts, namespaces=requests)
+        assert MountCgroups(rows=V1, target="/cg", options=("ro",), bind=True) in steps
+
+
+def test_without_cgroups_of_its_own_a_container_sees_none() -> None:
+    assert "mount-cgroups /sys/fs/cgroup" in names(plan(V1))
+    assert not any("cgroup" in name for name in names(plan()))
 
 
 def test_no_masks_no_steps_for_them() -> None:
@@ -191,13 +199,75 @@ def test_no_masks_no_steps_for_them() -> None:
     assert "readonly-paths" not in steps
 
 
-def test_parents_are_mounted_before_what_lies_in_them() -> None:
+def test_mounts_are_made_in_the_order_of_the_list() -> None:
     mounts = tuple(Mount(kind="tmpfs", target=target) for target in ("/a/b/c", "/a", "/a/b"))
-    assert [step.target for step in plan(mounts=mounts) if isinstance(step, TmpfsMount)] == [
-        "/a",
-        "/a/b",
-        "/a/b/c",
-    ]
+    bare = spec().replace(mounts=mounts)
+    steps = file_system_steps(bare, "/data/containers/c")
+    assert [step.target for step in steps if isinstance(step, MountFs)] == ["/a/b/c", "/a", "/a/b"]
+
+
+def test_a_file_system_of_any_kind_is_mounted_with_its_options_and_its_device() -> None:
+    mounts = (
+        Mount(kind="ext4", source="/dev/loop7", target="/disk", options=("ro", "errors=remount-ro")),
+        Mount(kind="mqueue", source="mqueue", target="/queues"),
+    )
+    steps = plan(mounts=mounts)
+    assert filesystem(steps, "/disk") == MountFs(
+        fstype="ext4",
+        target="/disk",
+        options=("ro", "errors=remount-ro"),
+        source="/dev/loop7",
+        follow=True,
+    )
+    assert filesystem(steps, "/queues") == MountFs(fstype="mqueue", target="/queues", follow=True)
+
+
+@pytest.mark.parametrize(
+    ("target", "follow"),
+    [
+        ("/proc", False),
+        ("/sys", False),
+        ("/dev", False),
+        ("/dev/x/y", False),
+        ("/developer", True),
+        ("/t", True),
+    ],
+)
+def test_links_on_the_way_are_followed_only_out_of_the_system_directories(target: str, follow: bool) -> None:
+    kind = "proc" if target == "/proc" else "tmpfs"
+    bare = spec().replace(mounts=(Mount(kind=kind, target=target),))
+    found = filesystem(file_system_steps(bare, "/c"), target)
+    assert found
+    assert found.follow is follow
+
+
+def test_devices_are_made_once_in_the_last_dev_that_is_no_bind_or_in_the_roots_own() -> None:
+    fuse = Device(path="/dev/fuse", kind="c", major=10, minor=229, mode=0o600, uid=1, gid=2)
+    made = MakeDevices(others=(("/dev/fuse", "c", 10, 229, 0o600, 1, 2),))
+    steps = plan(devices=(fuse,))
+    assert [step for step in steps if isinstance(step, MakeDevices)] == [made]
+    bare = spec(devices=(fuse,)).replace(mounts=())
+    without_dev = file_system_steps(bare, "/c")
+    assert names(without_dev)[2:5] == ["mount-etc", "make-devices", "attach-null"]
+    assert made in without_dev
+    bound = plan(devices=(fuse,), mounts=(Mount(kind="bind", source="/dev", target="/dev"),))
+    assert not any(isinstance(step, MakeDevices) for step in bound)
+
+
+@pytest.mark.parametrize("kind", ["bind", "tmpfs"])
+def test_stdin_is_never_the_hosts_null_device_whatever_dev_is(kind: str) -> None:
+    mounts = (Mount(kind=kind, source="/dev", target="/dev"),)
+    assert names(plan(mounts=mounts)).count("attach-null") == 1
+    assert "attach-null" not in names(plan(mounts=mounts, interactive=True))
+
+
+def test_without_etc_no_file_of_it_is_covered() -> None:
+    steps = file_system_steps(spec(etc=False), "/c")
+    assert "mount-etc" not in names(steps)
+    mapped = spec(etc=False, namespaces=(*PRIVATE, NamespaceRequest(kind="user")), uid_map=MAP, gid_map=MAP)
+    (layers,) = layer_steps(mapped, "/c")
+    assert isinstance(layers, MapLayers)
+    assert layers.etc == ()
 
 
 def test_a_bound_etc_lies_below_the_containers_own_files() -> None:
@@ -223,8 +293,8 @@ def test_etc_files_are_read_only_with_a_read_only_root() -> None:
     [
         ("/dev/shm", ["mount-fs /dev/shm"]),
         ("/dev/mqueue", ["mount-fs /dev/mqueue"]),
-        ("/sys/fs/cgroup", ["mount-cgroups"]),
-        ("/sys", ["mount-fs /sys", "mount-cgroups"]),
+        ("/sys/fs/cgroup", ["mount-cgroups /sys/fs/cgroup"]),
+        ("/sys", ["mount-fs /sys", "mount-cgroups /sys/fs/cgroup"]),
         (
             "/dev",
             [
@@ -259,32 +329,11 @@ def test_a_bind_that_keeps_its_propagation_is_opened_first() -> None:
     assert not any(isinstance(step, OpenSource) for step in steps[2:])
 
 
-def test_tmpfs_mounts_are_hardened_unless_a_word_says_otherwise() -> None:
-    def options(*words: str) -> tuple[str, ...]:
-        (step,) = [
-            s
-            for s in plan(mounts=(Mount(kind="tmpfs", target="/t", options=words),))
-            if isinstance(s, TmpfsMount)
-        ]
-        return step.options
-
-    assert options() == ("nosuid", "nodev", "noexec")
-    assert options("exec", "size=1m") == ("nosuid", "nodev", "exec", "size=1m")
-
-
-def test_read_only_mounts_are_read_only_whatever_their_options_say() -> None:
-    mounts = (
-        Mount(kind="bind", source="/s", target="/b", options=("rw",), readonly=True),
-        Mount(kind="tmpfs", target="/t", readonly=True),
-    )
-    for step in plan(mounts=mounts):
-        if isinstance(step, BindMount | TmpfsMount):
-            assert step.options[-1] == "ro"
-
-
 @pytest.mark.parametrize("target", ["/a//b/", "//a/b", "/a/./b", "/a/x/../b", "/../a/b"])
 def test_targets_are_plain_paths(target: str) -> None:
-    assert "tmpfs-mount /a/b" in names(plan(mounts=(Mount(kind="tmpfs", target=target),)))
+    assert "mount-fs /a/b" in names(plan(mounts=(Mount(kind="tmpfs", target=target),)))
+    early = plan(mounts=(Mount(kind="bind", source="/s", target=target, options=("rslave",)),))[0]
+    assert early == OpenSource(source="/s", target="/a/b")
 
 
 @pytest.mark.parametrize(
@@ -295,29 +344,51 @@ def test_targets_are_plain_paths(target: str) -> None:
         ((Mount(kind="tmpfs", target="/"),), "the root itself"),
         ((Mount(kind="tmpfs", target="//"),), "the root itself"),
         ((Mount(kind="tmpfs", target="/a/.."),), "the root itself"),
+        ((Mount(kind="tmpfs", target=""),), "not an absolute path"),
         ((Mount(kind="tmpfs", target="/proc"),), "/proc must stay"),
-        ((Mount(kind="bind", source="/s", target="/x/../proc/sys"),), "/proc must stay"),
-        ((Mount(kind="tmpfs", target="/dev/pts"),), "terminals"),
-        ((Mount(kind="volume", target="/v"),), "not a kind of mount"),
-        ((Mount(kind="bind", source="/s", target="/v", options=("size=1m",)),), "bind has no option size=1m"),
-        ((Mount(kind="tmpfs", target="/v", options=("colour=red",)),), "tmpfs has no option colour=red"),
-        ((Mount(kind="tmpfs", target="/v"), Mount(kind="bind", source="/s", target="/v/")), "twice"),
+        ((Mount(kind="tmpfs", target="/x/../proc/sys"),), "/proc must stay"),
+        ((Mount(kind="proc", target="/proc/1"),), "/proc must stay"),
+        ((Mount(kind="cgroup", target="/proc"),), "/proc must stay"),
+        (
+            (Mount(kind="bind", source="/s", target="/v", options=("size=1m",)),),
+            "bind mount has no option size=1m",
+        ),
     ],
 )
 def test_mounts_that_make_no_sense_are_refused(mounts: tuple[Mount, ...], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
-        plan(mounts=mounts)
+        plan(V1, mounts=mounts)
 
 
-def test_dev_cannot_be_replaced_when_there_is_a_terminal() -> None:
-    mounts = (Mount(kind="bind", source="/dev", target="/dev"),)
-    with pytest.raises(UsageError, match="terminals"):
-        plan(mounts=mounts, terminal=True)
-
-
-def test_only_a_user_namespace_needs_host_steps() -> None:
+def test_only_a_user_namespace_or_mapped_ids_need_host_steps() -> None:
     assert layer_steps(spec(), "/c") == ()
     assert layer_steps(spec(rootfs=None), "/c") == ()
+    plain = Mount(kind="bind", source="/s", target="/b", options=("rslave",))
+    assert layer_steps(spec(mounts=(plain,)), "/c") == ()
+
+
+@pytest.mark.parametrize(("words", "everywhere"), [((), False), (("idmap",), False), (("ridmap",), True)])
+def test_a_bind_with_mapped_ids_is_opened_on_the_host(words: tuple[str, ...], everywhere: bool) -> None:
+    own = (IdMap(inside=0, outside=7, count=1),)
+    mount = Mount(
+        kind="bind", source="/s", target="/b/", options=(*words, "rslave"), uid_map=own, gid_map=own
+    )
+    container = spec(mounts=(mount,))
+    opened = OpenSource(
+        source="/s", target="/b", uid_map=((0, 7, 1),), gid_map=((0, 7, 1),), map_all=everywhere
+    )
+    assert layer_steps(container, "/c") == (opened,)
+    assert not any(isinstance(step, OpenSource) for step in file_system_steps(container, "/c"))
+
+
+def test_the_word_alone_maps_the_ids_of_a_bind_as_the_containers_own() -> None:
+    mount = Mount(kind="bind", source="/s", target="/b", options=("ridmap", "bind"))
+    user = (*PRIVATE, NamespaceRequest(kind="user"))
+    container = spec(mounts=(mount,), namespaces=user, uid_map=MAP, gid_map=MAP)
+    _, opened = layer_steps(container, "/c")
+    assert opened == OpenSource(
+        source="/s", target="/b", recursive=False, uid_map=LINES, gid_map=LINES, map_all=True
+    )
 
 
 def test_a_user_namespace_has_its_layers_and_sources_opened_on_the_host() -> None:
@@ -334,8 +405,8 @@ def test_a_user_namespace_has_its_layers_and_sources_opened_on_the_host() -> Non
             container="/c",
             overlay=True,
             etc=("hosts", "hostname", "resolv.conf"),
-            uid_map=((0, 100000, 65536),),
-            gid_map=((0, 100000, 65536),),
+            uid_map=LINES,
+            gid_map=LINES,
         ),
         OpenSource(source="/s", target="/b", recursive=True),
         OpenSource(source="/f", target="/flat", recursive=False),

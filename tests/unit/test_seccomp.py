@@ -18,7 +18,7 @@ from gocker import seccomp, seccompcompile
 from gocker.errors import GockerError, KernelError, UsageError
 from gocker.kernel import caps
 from gocker.kernel import seccomp as kernel
-from gocker.model import ContainerSpec
+from gocker.model import ContainerSpec, plain_capabilities
 from gocker.seccompprofile import MAX_BYTES, Profile, parse_profile
 
 EPERM, ENOSYS = errno(1), errno(38)
@@ -530,7 +530,7 @@ def cache_files(root: Path) -> list[Path]:
 
 
 def test_the_plan_shows_the_digest_and_not_the_program(tmp_path: Path) -> None:
-    spec = ContainerSpec(id="x", name="x", argv=("a",), capabilities=caps.DOCKER_DEFAULT)
+    spec = ContainerSpec(id="x", name="x", argv=("a",), capabilities=plain_capabilities(caps.DOCKER_DEFAULT))
     step = seccomp.seccomp_step(spec, str(tmp_path))
     assert step
     shown = step.to_json()

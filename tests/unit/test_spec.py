@@ -9,9 +9,9 @@ import pytest
 
 from gocker.cli.run import command
 from gocker.cli.spec import build_spec
+from gocker.defaults import MASKED_PATHS, READONLY_PATHS, default_mounts
 from gocker.errors import GockerError
-from gocker.model import ContainerSpec, IdMap, Mount, NamespaceRequest, Rlimit
-from gocker.rootplan import MASKED_PATHS, READONLY_PATHS
+from gocker.model import ContainerSpec, IdMap, Mount, NamespaceRequest, Rlimit, plain_capabilities
 
 BIG = "9" * 5000  # int() refuses as many digits
 
@@ -90,14 +90,12 @@ class TestLimits:
             ("memory", False),
         ]
 
-    def test_shm_size_is_in_bytes(self) -> None:
-        assert (of().shm_size, of("--shm-size", "1m").shm_size) == (64 << 20, 1 << 20)
-
     @pytest.mark.parametrize(
         ("path", "parent"), [("", ""), ("/", ""), ("slurm/job", "/slurm/job"), ("/a/b/", "/a/b")]
     )
-    def test_the_cgroup_parent_is_absolute(self, path: str, parent: str) -> None:
-        assert of("--cgroup-parent", path).cgroup_parent == parent
+    def test_the_cgroup_is_below_its_parent_and_absolute(self, path: str, parent: str) -> None:
+        made = of("--cgroup-parent", path)
+        assert made.cgroup_path == f"{parent}/gocker/{made.id}"
 
 
 class TestNamespaces:
@@ -189,44 +187,30 @@ class TestEnvironment:
 
 
 class TestMounts:
-    def test_a_volume(self, tmp_path: os.PathLike[str]) -> None:
-        assert of("-v", f"{tmp_path}:/x").mounts == (Mount(kind="bind", source=str(tmp_path), target="/x"),)
-        made = of("-v", f"{tmp_path}:/x:ro,nosuid,rslave").mounts
-        assert made == (
-            Mount(
-                kind="bind", source=str(tmp_path), target="/x", readonly=True, options=("nosuid", "rslave")
-            ),
+    def test_the_containers_own_come_before_the_users(self, tmp_path: os.PathLike[str]) -> None:
+        made = of("--tmpfs", "/t", "-v", f"{tmp_path}:/x", "--userns", "private", "--network", "host")
+        modes = {request.kind: request.mode for request in made.namespaces}
+        assert made.mounts == (
+            *default_mounts(modes, gid_map=made.gid_map),
+            Mount(kind="bind", source=str(tmp_path), target="/x", options=("rnodev",)),
+            Mount(kind="tmpfs", target="/t", options=("nosuid", "nodev", "noexec")),
         )
+        assert made.etc
 
-    def test_a_device_as_a_volume_stays_one(self) -> None:
-        (made,) = of("-v", "/dev/null:/etc/masked").mounts
-        assert made.options == ("dev",)
-
-    @pytest.mark.parametrize(
-        "text",
-        ["type=bind,src={0},dst=/x,ro,bind-propagation=rslave", "type=bind,source={0},target=/x,readonly,bind-propagation=rslave",
-         "destination=/x,type=bind,source={0},bind-propagation=rslave,readonly=true"],
-    )  # fmt: skip
-    def test_a_bind_by_mount(self, tmp_path: os.PathLike[str], text: str) -> None:
-        made = of("--mount", text.format(tmp_path)).mounts
-        assert made == (
-            Mount(kind="bind", source=str(tmp_path), target="/x", readonly=True, options=("rslave",)),
-        )
-
-    def test_a_tmpfs(self) -> None:
-        assert of("--tmpfs", "/x").mounts == (Mount(kind="tmpfs", target="/x"),)
-        expected = (Mount(kind="tmpfs", target="/x", readonly=True, options=("size=1m", "mode=755", "exec")),)
-        assert of("--tmpfs", "/x:size=1m,mode=755,exec,ro").mounts == expected
-        made = of("--mount", "type=tmpfs,dst=/x,tmpfs-size=1m,tmpfs-mode=1777").mounts
-        assert made == (Mount(kind="tmpfs", target="/x", options=("size=1048576", "mode=1777")),)
-        assert of("--tmpfs", "/x:size=50%").mounts[0].options == ("size=50%",)
+    def test_device_files_of_the_image_work_only_for_the_privileged(self, tmp_path: os.PathLike[str]) -> None:
+        for words in ((), ("--rootfs", f"{tmp_path}:rw")):
+            for more, nodev in (((), True), (("--privileged",), False)):
+                made = spec(*more, *words, *(() if words else ("base",)), "true")
+                assert made.rootfs
+                assert made.rootfs.nodev is nodev
 
 
 class TestSecurity:
     def test_the_default_is_dockers(self) -> None:
         made = of()
-        assert "CAP_CHOWN" in made.capabilities
-        assert "CAP_SYS_ADMIN" not in made.capabilities
+        assert "CAP_CHOWN" in made.capabilities.bounding
+        assert "CAP_SYS_ADMIN" not in made.capabilities.bounding
+        assert made.capabilities == plain_capabilities(made.capabilities.bounding)
         assert (made.no_new_privileges, made.seccomp, made.privileged) == (True, "default", False)
         assert (made.masked_paths, made.readonly_paths) == (MASKED_PATHS, READONLY_PATHS)
 
@@ -234,7 +218,7 @@ class TestSecurity:
         made = of("--privileged")
         assert (made.no_new_privileges, made.seccomp, made.privileged) == (False, "unconfined", True)
         assert (made.masked_paths, made.readonly_paths) == ((), ())
-        assert "CAP_SYS_ADMIN" in made.capabilities
+        assert "CAP_SYS_ADMIN" in made.capabilities.permitted
 
     def test_security_options_count_with_privileged_too(self) -> None:
         made = of("--privileged", "--security-opt", "no-new-privileges", "--security-opt", "seccomp=default")
@@ -263,7 +247,7 @@ class TestSecurity:
 
     def test_capabilities_come_and_go(self) -> None:
         made = of("--cap-drop", "ALL", "--cap-add", "net_admin", "--cap-add", "CAP_CHOWN")
-        assert made.capabilities == ("CAP_CHOWN", "CAP_NET_ADMIN")
+        assert made.capabilities == plain_capabilities(("CAP_CHOWN", "CAP_NET_ADMIN"))
 
 
 class TestOthers:

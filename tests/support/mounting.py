@@ -1,0 +1,28 @@
+"""The mounts of a container as `gocker run` lists them: its own first, then those that a test adds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gocker.defaults import SHM_SIZE, default_mounts
+from gocker.model import IdMap, Mount, NamespaceRequest
+
+
+def all_mounts(
+    namespaces: Iterable[NamespaceRequest],
+    added: Iterable[Mount] = (),
+    *,
+    gid_map: tuple[IdMap, ...] = (),
+    shm_size: int = SHM_SIZE,
+    privileged: bool = False,
+) -> tuple[Mount, ...]:
+    """The default ones but for the targets of `added`, and `added` as they are."""
+    added = tuple(added)
+    own = default_mounts(
+        {request.kind: request.mode for request in namespaces},
+        taken=frozenset(mount.target for mount in added),
+        gid_map=gid_map,
+        shm_size=shm_size,
+        privileged=privileged,
+    )
+    return (*own, *added)
