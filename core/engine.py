@@ -8,16 +8,18 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from gocker import paths
+from gocker.api import CgroupController
 from gocker.audit import AuditLog
 from gocker.errors import AuditError, GockerError, KernelError, SignalError
 from gocker.hierarchy import read_host
 from gocker.kernel.cgroupfs import PATIENCE, DirReader, kill_all
 from gocker.kernel.process import disposes, has_ended, pidfd_send_signal
 from gocker.launcher import Launcher
-from gocker.model import ContainerSpec
+from gocker.model import ContainerSpec, Hierarchy
 from gocker.planner import Planned, build_plan
 from gocker.record import Record
 from gocker.registry import Registry
@@ -109,7 +111,7 @@ class _Run:
 
     def run(self) -> Outcome:
         started = time.time_ns()
-        self._note_create()
+        note_create(self.launcher, self.spec, self.planned)
         error: GockerError | None = None
         try:
             self._start_and_attend()
@@ -282,31 +284,12 @@ class _Run:
 
     def _counters(self) -> dict[str, int]:
         """What the controllers' `stats` say; where none counts CPU time, wait4 says it for the first process."""
-        usage: dict[str, int] = {}
-        for joined in self.planned.cgroups.joined:
-            try:
-                usage.update(joined.plugin.stats(DirReader(joined.path, joined.place.version)))
-            except Exception as failure:  # noqa: BLE001 - a plug-in's bug costs its own counters, not the run
-                reason = f"{type(failure).__name__}: {failure}"
-                self.launcher.note("controller.stats", "error", controller=joined.plugin.name, reason=reason)
+        joined = [(one.plugin, one.path, one.place.version) for one in self.planned.cgroups.joined]
+        usage = usage_of(joined, self.launcher.note)
         if self.rusage is not None:
             usage.setdefault("cpu_user_us", round(self.rusage.ru_utime * 1e6))
             usage.setdefault("cpu_system_us", round(self.rusage.ru_stime * 1e6))
         return usage
-
-    def _note_create(self) -> None:
-        spec = self.spec
-        for plugin in self.planned.refused:
-            self.launcher.note("plugin.refused", "warning", **plugin.asdict())
-        self.launcher.note(
-            "container.create",
-            name=spec.name,
-            image=spec.image,
-            command=list(spec.argv),
-            limits={request.label: request.value for request in spec.limits},
-            labels=dict(spec.labels),
-            steps=[f"{phase}: {step.describe()}" for _, phase, step in self.planned.plan.numbered()],
-        )
 
     def _write_events(self) -> None:
         """Those that cannot be written are kept for the next attempt."""
@@ -330,6 +313,35 @@ class _Run:
     def _leave_events(self) -> None:
         events = [event.asdict() for event in self.launcher.events]
         self.claim.owe(json.dumps(events, default=str).encode("ascii"))
+
+
+def note_create(launcher: Launcher, spec: ContainerSpec, planned: Planned) -> None:
+    """Put on the record what is about to be made, and what cannot be had."""
+    for plugin in planned.refused:
+        launcher.note("plugin.refused", "warning", **plugin.asdict())
+    launcher.note(
+        "container.create",
+        name=spec.name,
+        image=spec.image,
+        command=list(spec.argv),
+        limits={request.label: request.value for request in spec.limits},
+        labels=dict(spec.labels),
+        steps=[f"{phase}: {step.describe()}" for _, phase, step in planned.plan.numbered()],
+    )
+
+
+def usage_of(
+    joined: Iterable[tuple[CgroupController, str, Hierarchy]], note: Callable[..., None]
+) -> dict[str, int]:
+    """What the `stats` of (controller, directory, version) say; a plug-in's bug is put on the record by `note`."""
+    usage: dict[str, int] = {}
+    for plugin, path, version in joined:
+        try:
+            usage.update(plugin.stats(DirReader(path, version)))
+        except Exception as failure:  # noqa: BLE001 - a plug-in's bug costs its own counters, not the run
+            reason = f"{type(failure).__name__}: {failure}"
+            note("controller.stats", "error", controller=plugin.name, reason=reason)
+    return usage
 
 
 def _with(first: GockerError | None, second: GockerError) -> GockerError:

@@ -49,6 +49,7 @@ class Launcher:
         self._progress: Progress | None = None
         self._record_fd = record
         self._ready = False  # init is at its last step
+        self.total = plan.total  # steps of the start, for messages
         self.console = -1  # the pty master, when there is a terminal
         self.program_status: int | None = None  # wait status of the program below --init
 
@@ -57,7 +58,9 @@ class Launcher:
 
         Raise StepError; `remove` and `undo` follow all the same.
         """
-        stub.stub_fd()  # made before the clone, so that the child need not
+        spec = self.ctx.spec
+        # Made before the clone, so that the child need not, and out of the way of what the program gets.
+        stub.stub_fd(stub.STATUS_FD + 1 + (spec.preserve_fds if spec else 0))
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         self._channel = ours
         self._progress = progress = Progress(self._record_fd)
@@ -211,7 +214,7 @@ class Launcher:
         raise error
 
     def _failed(self, number: int, what: str, reason: str, remedy: str, errno: int) -> StepError:
-        total = self.plan.total
+        total = self.total
         remedy = remedy or _privileges_missing(errno)
         self.note("step.failed", "error", step=number, total=total, describe=what, reason=reason)
         return StepError(number, total, what, reason, remedy=remedy, errno=errno)

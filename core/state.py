@@ -161,13 +161,13 @@ class State:
             nap = _NAP_FIRST
             while not _lock_if_free(lock):
                 if time.monotonic() > deadline:
-                    raise StateError("use container", container, "another gocker is at work on it")
+                    raise StateError("use container", container, "another gocker is at work on it")  # noqa: TRY301
                 time.sleep(nap)
                 nap = min(2 * nap, _NAP_LAST)
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             plan, record = _read_file(directory, "plan.json"), _read_lock(lock)
             if plan is None or os.fstat(lock).st_nlink == 0 or _read_file(directory, _LASTS) is None:
-                raise _no_container(container)
+                raise _no_container(container)  # noqa: TRY301
             return Claim(self, container, container, plan, lock, record=record)
         except BaseException as error:
             if lock >= 0:
@@ -202,7 +202,9 @@ class State:
         except OSError as error:
             raise self._error("read state in", self.root, error) from error
         try:
-            return sorted(entry for entry in os.listdir(containers) if is_id(entry) and _lasts(containers, entry))
+            return sorted(
+                entry for entry in os.listdir(containers) if is_id(entry) and _lasts(containers, entry)
+            )
         finally:
             os.close(containers)
 

@@ -68,8 +68,8 @@ def _main() -> int:
 def _command(arguments: list[str]) -> int:
     """A start does not wait for click; whatever else is left to it."""
     if arguments[:1] == ["run"] and _COMPLETING not in os.environ:
-        options = quick.parse(START_FLAGS, arguments[1:])
-        if options is not None:
+        with contextlib.suppress(quick.Unclear):
+            options = quick.parse(START_FLAGS, arguments[1:])
             from gocker.cli.start import command
 
             return command(**options)

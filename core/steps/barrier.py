@@ -52,8 +52,6 @@ class AwaitStart(Step):
 
     op = PARK
 
-    keep: int = 0  # fds from 3 on that the program gets
-
     def describe(self) -> str:
         """`accept START`."""
         return "wait for the start"
@@ -68,13 +66,13 @@ class AwaitStart(Step):
             os._exit(0)
         prctl(PR_SET_PDEATHSIG, 0)
         listener = _socket.socket(fileno=ctx.fds.pop(_KEY))
-        number = ctx.channel.fileno()
-        kept = range(number + 1, number + 1 + self.keep)
-        ids.close_all_but({*range(number), *kept, *ctx.fds.values(), listener.fileno(), stub.stub_fd()})
+        number = ctx.channel.fileno()  # what the program gets lies below it
+        ids.close_all_but({*range(number), *ctx.fds.values(), listener.fileno(), stub.stub_fd()})
         while True:
             fd, _ = listener._accept()  # type: ignore[attr-defined]  # in no stub
-            os.dup2(fd, number, inheritable=False)
-            os.close(fd)
+            if fd != number:
+                os.dup2(fd, number, inheritable=False)
+                os.close(fd)
             if ctx.channel.recv(len(GO)) == GO:
                 break
         listener.close()

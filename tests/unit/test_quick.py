@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gocker.cli.flags import START_FLAGS
-from gocker.cli.quick import parse
+from gocker.cli.quick import Unclear, parse
 from gocker.cli.run import command
 
 NAMES = sorted({name for names, _ in START_FLAGS for name in names} | {"--help", "--no-such", "-q", "-x"})
@@ -34,9 +34,11 @@ def by_click(arguments: list[str]) -> dict[str, Any] | None:
 @settings(max_examples=500, deadline=None)
 @given(st.lists(WORDS, max_size=6))
 def test_what_is_read_is_what_click_reads(arguments: list[str]) -> None:
-    quick = parse(START_FLAGS, arguments)
-    if quick is not None:
-        assert quick == by_click(arguments)
+    try:
+        quick = parse(START_FLAGS, arguments)
+    except Unclear:
+        return
+    assert quick == by_click(arguments)
 
 
 @pytest.mark.parametrize(
@@ -65,4 +67,25 @@ def test_common_command_lines_are_read(arguments: list[str]) -> None:
     ],
 )
 def test_what_is_wrong_or_rare_is_left_to_click(arguments: list[str]) -> None:
-    assert parse(START_FLAGS, arguments) is None
+    with pytest.raises(Unclear):
+        parse(START_FLAGS, arguments)
+
+
+FLAGS = ((("--bundle", "-b"), {}), (("--detach", "-d"), {"is_flag": True}))
+
+
+@pytest.mark.parametrize(
+    ("words", "arguments", "expected"),
+    [
+        (1, ["-b", "B", "id", "-d"], ("B", True, ("id",))),
+        (1, ["id", "--bundle=B", "prog", "-d"], ("B", False, ("id", "prog", "-d"))),
+        (1, ["-d", "id", "--", "-b", "x"], (None, True, ("id", "-b", "x"))),
+        (9, ["id", "9", "-d"], (None, True, ("id", "9"))),
+        (0, ["id", "-d"], (None, False, ("id", "-d"))),
+    ],
+)
+def test_options_may_stand_behind_the_first_words(
+    words: int, arguments: list[str], expected: tuple[str | None, bool, tuple[str, ...]]
+) -> None:
+    found = parse(FLAGS, arguments, words=words)
+    assert (found["bundle"], found["detach"], found["arguments"]) == expected

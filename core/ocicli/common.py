@@ -1,0 +1,108 @@
+"""What several verbs need: the spec of a bundle or of a container, the log, files that callers name."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+
+from gocker import paths
+from gocker.audit import AuditLog, current_actor
+from gocker.cli.show import show_warning
+from gocker.errors import GockerError, UsageError
+from gocker.lasting import Lasting
+from gocker.model import ContainerSpec
+from gocker.oci.spec import read_config
+from gocker.ociresources import deal_all
+from gocker.registry import Registry
+
+_MAX_CONFIG = 4 << 20  # bytes; SECURITY R13
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def audit_log() -> AuditLog:
+    """The log of this command."""
+    return AuditLog(paths.audit_log(), current_actor(sys.argv))
+
+
+def read_bundle(bundle: str, name: str, container: str, registry: Registry) -> tuple[ContainerSpec, bytes]:
+    """The spec of a bundle, and its config. Raise GockerError."""
+    directory = os.path.abspath(bundle or ".")
+    data = read_text_file("read bundle", os.path.join(directory, name))
+    spec, warnings = _read(data, container, directory, registry)
+    for warning in warnings:
+        show_warning(warning)
+    return spec, data
+
+
+def spec_of_lasting(lasting: Lasting, registry: Registry) -> ContainerSpec:
+    """The spec that a container was created from. Raise GockerError."""
+    return _read(lasting.config.encode("utf-8", "surrogateescape"), lasting.id, lasting.bundle, registry)[0]
+
+
+def _read(
+    data: bytes, container: str, bundle: str, registry: Registry
+) -> tuple[ContainerSpec, tuple[str, ...]]:
+    return read_config(
+        data,
+        container=container,
+        bundle=bundle,
+        limits=lambda resources, annotations: deal_all(resources, annotations, registry),
+    )
+
+
+def read_text_file(operation: str, path: str) -> bytes:
+    """All of a regular file or a pipe, of at most 4 MiB. Raise UsageError."""
+    try:
+        fd = os.open(path, _READ)
+        try:
+            mode = os.fstat(fd).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)):
+                raise UsageError(operation, path, "neither a file nor a pipe")
+            os.set_blocking(fd, True)
+            return read_fd(operation, path, fd)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise UsageError.from_os(operation, path, error) from error
+
+
+def read_fd(operation: str, path: str, fd: int) -> bytes:
+    """All that is left to read, at most 4 MiB. Raise UsageError, OSError."""
+    data = b""
+    while part := os.read(fd, 1 << 16):
+        data += part
+        if len(data) > _MAX_CONFIG:
+            raise UsageError(operation, path, f"longer than {_MAX_CONFIG >> 20} MiB")
+    return data
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Write the pid, whole or not at all. Raise GockerError."""
+    if not path:
+        return
+    directory, name = os.path.split(os.path.abspath(path))
+    temporary = os.path.join(directory, f".{name}.{os.getpid()}")
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, b"%d" % pid)
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except OSError as error:
+        raise GockerError.from_os("write pid file", path, error) from error
+
+
+def send_console(path: str, master: int) -> None:
+    """Hand the pty master over by the caller's socket, and close ours. Raise GockerError."""
+    import socket
+
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client:
+            client.connect(path)
+            socket.send_fds(client, [b"/dev/ptmx"], [master])
+    except OSError as error:
+        raise GockerError.from_os("send console to", path, error) from error
+    finally:
+        os.close(master)

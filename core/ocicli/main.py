@@ -1,0 +1,161 @@
+"""The process of the `gocker-oci` command: which verb, where errors go, which exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from gocker.cli import quick
+from gocker.cli.show import output_failed, show_error
+from gocker.errors import GockerError, UsageError
+from gocker.ocicli.flags import GLOBAL, VERBS, Verb
+
+NAME = "gocker-oci"
+_FAILED = 1  # as runc and crun have it
+
+
+def main() -> None:
+    """Run the verb; ends the process."""
+    gc.disable()
+    status = _main(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        status = output_failed(error)
+    with contextlib.suppress(OSError):
+        sys.stderr.flush()
+    os._exit(status)
+
+
+def _main(arguments: list[str]) -> int:
+    """The exit status; whatever was wrong has been said, on stderr and in the log that was asked for."""
+    options: dict[str, Any] = {}
+    try:
+        options = _parse(NAME, GLOBAL, arguments)
+        return _run(options)
+    except GockerError as error:
+        _log(options, error)
+        show_error(error)
+        return _FAILED
+    except BrokenPipeError as error:
+        return output_failed(error)
+    except Exception as error:  # noqa: BLE001 - what no one foresaw is a bug
+        bug = GockerError(
+            "internal error", type(error).__name__, str(error), remedy="a bug in gocker: please report it"
+        )
+        bug.__cause__ = error
+        _log(options, bug)
+        show_error(bug)
+        return _FAILED
+
+
+def _run(options: dict[str, Any]) -> int:
+    if options["debug"]:
+        os.environ["GOCKER_DEBUG"] = "1"
+    name, *arguments = options["arguments"] or ("",)
+    if options["version"]:
+        name = "version"
+    if options["help"] or not name:
+        return _help(NAME, GLOBAL, "COMMAND [ARG...]", {verb: row.text for verb, row in VERBS.items()})
+    verb = VERBS.get(name)
+    if verb is None:
+        raise UsageError(name, reason="no such command", remedy=f"{NAME} --help lists them")
+    _check_global(options)
+    chosen = _parse(f"{NAME} {name}", verb.flags, arguments, verb.words)
+    if chosen.pop("help"):
+        return _help(f"{NAME} {name}", verb.flags, verb.usage, {}, verb.text)
+    _check_count(name, verb, chosen["arguments"])
+    return _call(name, options, chosen)
+
+
+def _call(name: str, options: dict[str, Any], chosen: dict[str, Any]) -> int:
+    import importlib
+
+    module = importlib.import_module(f"gocker.ocicli.{name}")
+    status: int = module.command(options["root"], **chosen)
+    return status
+
+
+def _parse(path: str, flags: Any, arguments: list[str], words: int = 0) -> dict[str, Any]:
+    try:
+        return quick.parse(flags, arguments, words=words)
+    except quick.Unclear as unclear:
+        raise UsageError(
+            path.removeprefix(f"{NAME} "), reason=str(unclear), remedy=f"see {path} --help"
+        ) from None
+
+
+def _check_global(options: dict[str, Any]) -> None:
+    if options["systemd_cgroup"] or options["cgroup_manager"] not in {"cgroupfs", "disabled"}:
+        raise UsageError(
+            "use",
+            "the systemd cgroup manager",
+            "not there",
+            remedy="set the caller's cgroup manager to cgroupfs",
+        )
+    if options["log_format"] not in {"text", "json"}:
+        raise UsageError("set --log-format", options["log_format"], "not text or json")
+    if not options["root"]:
+        raise UsageError("set --root", "''", "not a directory")
+    options["root"] = os.path.abspath(options["root"])
+
+
+def _check_count(name: str, verb: Verb, arguments: tuple[str, ...]) -> None:
+    if verb.least <= len(arguments) <= verb.most:
+        return
+    reason = (
+        "too few arguments"
+        if len(arguments) < verb.least
+        else f"too many arguments: {arguments[verb.most]!r}"
+    )
+    raise UsageError(name, reason=reason, remedy=f"{NAME} {name} {verb.usage}".rstrip())
+
+
+def _help(path: str, flags: Any, usage: str, verbs: dict[str, str], text: str = "") -> int:
+    """Click writes the page."""
+    import click
+
+    formatter = click.HelpFormatter()
+    formatter.write_usage(path, f"[OPTIONS] {usage}".strip())
+    if text:
+        formatter.write_paragraph()
+        with formatter.indentation():
+            formatter.write_text(text)
+    rows = []
+    for names, attributes in flags:
+        metavar = attributes.get("metavar", "")
+        rows.append((f"{', '.join(sorted(names, key=len))} {metavar}".rstrip(), attributes["help"]))
+    with formatter.section("Options"):
+        formatter.write_dl(rows)
+    if verbs:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(verbs.items()))
+    print(formatter.getvalue(), end="")
+    return 0
+
+
+def _log(options: dict[str, Any], error: GockerError) -> None:
+    """One line for callers that read the log: podman and docker look for the C library's words."""
+    path = options.get("log")
+    if not path:
+        return
+    message = str(error)
+    words = os.strerror(error.errno).lower() if error.errno else ""
+    if words and words not in message.lower():
+        message = f"{message}: {words}"
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    if options.get("log_format") == "json":
+        line = json.dumps({"level": "error", "msg": message, "time": now})
+    else:
+        line = f'time="{now}" level=error msg={json.dumps(message)}'
+    with contextlib.suppress(OSError):  # stderr has it
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, f"{line}\n".encode())
+        finally:
+            os.close(fd)
