@@ -97,7 +97,8 @@ def bind_target(ctx: Context, path: str, source: int) -> int:
     directory = stat.S_ISDIR(os.fstat(source).st_mode)
     plain = posixpath.normpath(path)
     if plain == PROC:
-        if mount.file_system_magic(source) != mount.PROC_MAGIC:
+        root = mount.file_system_magic(source) == mount.PROC_MAGIC and os.fstat(source).st_ino == _PROC_ROOT
+        if not root:
             raise GockerError("mount on", path, "only a procfs may be there")
         return system_directory(ctx, PROC)
     if plain.removeprefix(f"{PROC}/") in _BELIEFS and PROC in ctx.fds and not directory:
@@ -122,6 +123,7 @@ _BELIEFS = frozenset(
     ]
 )
 """What lxcfs and others mount over; source: runc, checkProcMount."""
+_PROC_ROOT = 1  # inode; PROC_ROOT_INO of the kernel's include/linux/proc_fs.h
 
 
 def _check_target(ctx: Context, fd: int, path: str, *, directory: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from inside import Failed, Sandbox, run
+from mounting import mounts_of
 
 from gocker.defaults import MASKED_PATHS, READONLY_PATHS
 from gocker.errors import GockerError
@@ -45,12 +46,6 @@ def box() -> Iterator[Sandbox]:
 def inside(box: Sandbox, script: str, *before: Step, **changes: Any) -> str:
     spec = box.spec(**changes)
     return run((*before, *file_system_steps(spec, box.container)), script)
-
-
-def mounts_of(text: str) -> dict[str, tuple[str, set[str]]]:
-    """mountinfo as {mount point: (type, options)}."""
-    rows = [line.split() for line in text.splitlines()]
-    return {row[4]: (row[row.index("-") + 1], set(row[5].split(","))) for row in rows}
 
 
 @pytest.mark.guest

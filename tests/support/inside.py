@@ -146,6 +146,7 @@ def _child(
     op = ""
     try:
         os.close(go)
+        os.dup2(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), 0)
         os.read(gate, 1)
         if user:
             os.setgroups([])
@@ -158,10 +159,8 @@ def _child(
             step.execute(ctx)
             spent.append((f"{op} {getattr(step, 'target', '')}".strip(), perf_counter_ns() - begin))
         os.write(report, json.dumps({"times": spent}).encode())
-        os.close(report)
         os.dup2(write, 1)
         os.dup2(write, 2)
-        os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
         os.execve("/bin/busybox", ["sh", "-c", script], {"PATH": "/bin"})
     except BaseException as error:
         message = {"op": op, "text": f"{type(error).__name__}: {error}", "remedy": "", "errno": 0}
@@ -169,7 +168,8 @@ def _child(
             message["errno"] = error.errno or 0
             message["remedy"] = getattr(error, "remedy", "")
         os.write(report, json.dumps(message).encode())
-    os._exit(1)
+    finally:
+        os._exit(1)  # never back into the test
 
 
 def _read_all(fd: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The mounts of a container as `gocker run` lists them: its own first, then those that a test adds."""
+"""The mounts of a container: as `gocker run` lists them with those that a test adds, and as mountinfo shows them."""
 
 from __future__ import annotations
 
@@ -26,3 +26,9 @@ def all_mounts(
         privileged=privileged,
     )
     return (*own, *added)
+
+
+def mounts_of(text: str) -> dict[str, tuple[str, set[str]]]:
+    """mountinfo as {mount point: (type, options)}."""
+    rows = [line.split() for line in text.splitlines()]
+    return {row[4]: (row[row.index("-") + 1], set(row[5].split(","))) for row in rows}
