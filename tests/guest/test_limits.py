@@ -217,7 +217,7 @@ def test_any_file_of_v2_can_be_written_by_its_name(gocker: Gocker) -> None:
 
 def test_a_container_that_may_be_paused_is_in_a_freezer(gocker: Gocker) -> None:
     with running(gocker, "--limit", "freezer=thawed") as one:
-        if version("freezer") is V1:
+        if read_host().find("freezer"):
             assert one.file("freezer", "freezer.state") == "THAWED"
         else:
             assert one.file("cgroup", "cgroup.freeze") == "0"
