@@ -18,14 +18,14 @@ from collections.abc import Callable
 
 from gocker import engine, paths
 from gocker.audit import AuditLog, current_actor
+from gocker.defaults import MASKED_PATHS, READONLY_PATHS, default_mounts
 from gocker.hierarchy import read_host
 from gocker.kernel.caps import docker_capabilities
 from gocker.launcher import Launcher
 from gocker.limits import parse_limit
-from gocker.model import ContainerSpec, NamespaceRequest, Rootfs
+from gocker.model import ContainerSpec, NamespaceRequest, Rootfs, plain_capabilities
 from gocker.planner import build_plan
 from gocker.registry import Registry
-from gocker.rootplan import MASKED_PATHS, READONLY_PATHS
 from gocker.seccomp import seccomp_filter, seccomp_step
 from gocker.state import new_id
 
@@ -46,7 +46,9 @@ def make_spec(rootfs: str) -> ContainerSpec:
         env=(("PATH", "/bin"),),
         namespaces=tuple(NamespaceRequest(kind=kind) for kind in _KINDS),
         limits=(parse_limit("memory=100m"),),
-        capabilities=_CAPABILITIES,
+        mounts=default_mounts(dict.fromkeys(_KINDS, "private")),
+        etc=True,
+        capabilities=plain_capabilities(_CAPABILITIES),
         masked_paths=MASKED_PATHS,
         readonly_paths=READONLY_PATHS,
     )

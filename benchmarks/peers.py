@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import gocker
+from gocker.defaults import MASKED_PATHS, READONLY_PATHS
 from gocker.kernel.caps import docker_capabilities
-from gocker.rootplan import MASKED_PATHS, READONLY_PATHS
 
 MEMORY = 100 << 20
 NAMESPACES = ("pid", "mount", "uts", "ipc", "network", "cgroup")

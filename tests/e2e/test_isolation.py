@@ -9,8 +9,8 @@ import socket
 import pytest
 from command import Gocker, Ran
 
+from gocker.defaults import MASKED_PATHS, READONLY_PATHS
 from gocker.kernel.caps import DOCKER_DEFAULT, NUMBERS
-from gocker.rootplan import MASKED_PATHS, READONLY_PATHS
 
 KINDS = {"cgroup", "cgroup2", "devpts", "mqueue", "overlay", "proc", "sysfs", "tmpfs"}
 NODES = {"null": "1:3", "zero": "1:5", "full": "1:7", "random": "1:8", "urandom": "1:9", "tty": "5:0"}
