@@ -14,9 +14,9 @@ from gocker.registry import PluginInfo, Registry
 from gocker.rootplan import ETC_FILES, CgroupRows, file_system_steps, layer_steps
 from gocker.steps import identity
 from gocker.steps.host import MakeDirectory, WriteHostFile
-from gocker.steps.identity import InstallSeccomp
 from gocker.steps.launch import AttachConsole, BecomeRoot, Clone, UnshareCgroup
 from gocker.steps.namespaces import Sysctl
+from gocker.steps.seccomp import InstallSeccomp
 
 
 class Planned(Record):
@@ -73,7 +73,7 @@ def _waits(spec: ContainerSpec, phases: Phases, start_socket: str) -> tuple[Step
         from gocker.steps.barrier import AwaitStart, ListenForStart
 
         phases[HOST].insert(0, ListenForStart(path=start_socket))
-        steps = (AwaitStart(keep=spec.preserve_fds),)
+        steps = (AwaitStart(),)
     if spec.hooks:
         from gocker.steps import hooks
 

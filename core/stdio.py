@@ -141,6 +141,33 @@ class Streams:
             pump.close()
 
 
+class Inherited:
+    """Gocker's own streams, which the process gets as they are."""
+
+    window = b""
+    child_fds = (0, 1, 2)
+    error: GockerError | None = None
+
+    @property
+    def pumps(self) -> list[Pump]:
+        """None: no byte goes by way of gocker."""
+        return []
+
+    outputs = pumps
+
+    def started(self, console: int) -> None:
+        """Nothing to close."""
+
+    def window_changed(self) -> None:
+        """The process hears of it from its own terminal."""
+
+    def resumed(self) -> None:
+        """Nothing was changed."""
+
+    def close(self) -> None:
+        """Nothing was opened."""
+
+
 def _end_output(fd: int) -> None:
     """Close our end and keep the number taken: the reader of a pipe sees the end of it."""
     null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)

@@ -146,12 +146,12 @@ def processes(path: str) -> list[int]:
     above it. Source: cgroups(7), kernel Documentation/admin-guide/cgroup-v2.rst, Threads.
     """
     found: list[int] = []
-    for directory in [path, *_below(path)]:
+    for directory in [path, *below(path)]:
         found += map(int, (read_file(directory, "cgroup.procs") or "").split())
     return found
 
 
-def _below(path: str) -> list[str]:
+def below(path: str) -> list[str]:
     """Every directory below `path`, each after the one that it is in."""
     found: list[str] = []
     pending = [path]
@@ -267,7 +267,7 @@ def _empty_and_remove(path: str, version: str) -> None:
     nap = _NAP_FIRST
     while True:
         kill_all(path, version, max(0.0, deadline - time.monotonic()))
-        for child in reversed(_below(path)):
+        for child in reversed(below(path)):
             _try_rmdir(child)
         if _try_rmdir(path):
             return

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Callable
 from typing import Any
 
 from gocker import lifecycle
 from gocker.errors import UsageError
+from gocker.lasting import Lasting
 from gocker.model import ContainerSpec
+from gocker.ocicli.attending import window_of
 from gocker.ocicli.common import audit_log, read_bundle, send_console, write_pid_file
+from gocker.record import Record
 from gocker.registry import Registry
 from gocker.state import State, is_id
 
@@ -17,11 +20,45 @@ _MAX_FDS = 4096  # --preserve-fds
 
 def command(root: str, **options: Any) -> int:
     """Create it; whoever wants to starts it."""
-    create(root, **options)
+    prepare(root, **options).create((0, 1, 2), b"", None)
     return 0
 
 
-def create(
+class Preparation(Record):
+    """A bundle that was read and found good, and how it is to be created."""
+
+    spec: ContainerSpec
+    config: bytes
+    state: State
+    registry: Registry
+    console_socket: str
+    pid_file: str
+
+    def create(
+        self, stdio: tuple[int, int, int], window: bytes, console: Callable[[int], object] | None
+    ) -> Lasting:
+        """Create it; `console` takes the pty master where there is no socket for it. Raise GockerError."""
+
+        def created(pid: int, master: int) -> None:
+            if master >= 0 and console is not None:
+                console(master)
+            elif master >= 0:
+                send_console(self.console_socket, master)
+            write_pid_file(self.pid_file, pid)
+
+        return lifecycle.create(
+            self.spec,
+            lifecycle.plan(self.spec, self.registry, self.state),
+            self.state,
+            audit_log(),
+            config=self.config.decode("utf-8", "surrogateescape"),
+            stdio=stdio,
+            window=window_of(self.spec) or window,
+            created=created,
+        )
+
+
+def prepare(
     root: str,
     *,
     arguments: tuple[str, ...],
@@ -33,8 +70,8 @@ def create(
     no_pivot: bool,
     no_new_keyring: bool,
     foreground: bool = False,
-) -> ContainerSpec:
-    """Create a container as the options say; with `foreground` it needs no console socket. Raise GockerError."""
+) -> Preparation:
+    """Read the bundle; with `foreground` a terminal needs no console socket. Raise GockerError."""
     (container,) = arguments
     if not is_id(container):
         raise UsageError(
@@ -52,25 +89,14 @@ def create(
     spec, data = read_bundle(bundle, config, container, registry)
     spec = spec.replace(preserve_fds=preserve_fds, session_keyring=not no_new_keyring)
     _check_console(spec, console_socket, foreground=foreground)
-    if not spec.argv:
-        raise UsageError("create container", container, "its config has no process")
-
-    def created(pid: int, console: int) -> None:
-        if console >= 0:
-            send_console(console_socket, console)
-        write_pid_file(pid_file, pid)
-
-    planned = lifecycle.plan(spec, registry, state)
-    lifecycle.create(
-        spec,
-        planned,
-        state,
-        audit_log(),
-        config=data.decode("utf-8", "surrogateescape"),
-        window=_window(spec),
-        created=created,
+    return Preparation(
+        spec=spec,
+        config=data,
+        state=state,
+        registry=registry,
+        console_socket=console_socket,
+        pid_file=pid_file,
     )
-    return spec
 
 
 def recover_abandoned(state: State) -> None:
@@ -92,9 +118,3 @@ def _check_console(spec: ContainerSpec, path: str, *, foreground: bool) -> None:
         )
     if path and not spec.terminal:
         raise UsageError("set --console-socket", path, "process.terminal is not true")
-
-
-def _window(spec: ContainerSpec) -> bytes:
-    """A struct winsize of process.consoleSize; ioctl_tty(2)."""
-    size = spec.console_size
-    return struct.pack("=4H", size[0], size[1], 0, 0) if any(size) else b""

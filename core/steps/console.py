@@ -9,7 +9,7 @@ import struct
 
 from gocker.errors import KernelError
 from gocker.kernel import mount
-from gocker.kernel.inroot import SAME_MOUNT, make_file_entry, openat2
+from gocker.kernel.inroot import DIRECTORY, IN_ROOT, SAME_MOUNT, make_file_entry, openat2
 from gocker.plan import Context, Step
 from gocker.steps.devices import DEV
 
@@ -32,17 +32,44 @@ class OpenConsole(Step):
 
     def execute(self, ctx: Context) -> None:
         """The slave is had from the master, never by a name that the image could have planted."""
-        master = openat2(ctx.fds[PTS], "ptmx", os.O_RDWR | os.O_NOCTTY, SAME_MOUNT)
-        ctx.fds[PTMX] = master
-        if mount.file_system_magic(master) != mount.DEVPTS_MAGIC:
-            raise KernelError("open console", "/dev/pts/ptmx", "it is not on a devpts", errno=errno.EXDEV)
-        fcntl.ioctl(master, _TIOCSPTLCK, _UNLOCKED)
-        slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-        ctx.fds[CONSOLE] = slave
-        if mount.file_system_magic(slave) != mount.DEVPTS_MAGIC:
-            raise KernelError("open console", "its slave", "it is not on a devpts", errno=errno.EXDEV)
+        if PTS not in ctx.fds:
+            raise KernelError("open console", PTS, "no devpts is mounted there", errno=errno.ENODEV)
+        slave = _open_pair(ctx, openat2(ctx.fds[PTS], "ptmx", os.O_RDWR | os.O_NOCTTY, SAME_MOUNT))
         bound = mount.clone_tree(slave)
         target = make_file_entry(ctx.fds[DEV], "console", 0o600)
         mount.attach(bound, target)
         os.close(target)
         os.close(bound)
+
+
+class OpenPty(Step):
+    """Make a pty pair of a container's own devpts, for one more process in it."""
+
+    op = "open-pty"
+
+    def describe(self) -> str:
+        """`open /dev/pts/ptmx`."""
+        return "open /dev/pts/ptmx"
+
+    def execute(self, ctx: Context) -> None:
+        """What is opened must be on a devpts, whatever the container has put there (SECURITY R5)."""
+        root = os.open("/", DIRECTORY | os.O_CLOEXEC)
+        try:
+            master = openat2(root, f"{PTS}/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK, IN_ROOT)
+        finally:
+            os.close(root)
+        os.set_blocking(master, True)
+        _open_pair(ctx, master)
+
+
+def _open_pair(ctx: Context, master: int) -> int:
+    """The slave of `master`; both are left in `ctx.fds`."""
+    ctx.fds[PTMX] = master
+    if mount.file_system_magic(master) != mount.DEVPTS_MAGIC:
+        raise KernelError("open console", "/dev/pts/ptmx", "it is not on a devpts", errno=errno.EXDEV)
+    fcntl.ioctl(master, _TIOCSPTLCK, _UNLOCKED)
+    slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    ctx.fds[CONSOLE] = slave
+    if mount.file_system_magic(slave) != mount.DEVPTS_MAGIC:
+        raise KernelError("open console", "its slave", "it is not on a devpts", errno=errno.EXDEV)
+    return slave

@@ -1,0 +1,97 @@
+"""One more process in a container that runs: started, attended to or let go."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+
+from gocker import paths
+from gocker.audit import AuditLog
+from gocker.errors import GockerError, StateError
+from gocker.execplan import plan_exec
+from gocker.kernel.cgroupfs import PATIENCE
+from gocker.kernel.process import has_ended, pidfd_send_signal
+from gocker.lasting import PAUSED, STOPPED, Lasting, status_of
+from gocker.launcher import Launcher
+from gocker.model import ContainerSpec
+from gocker.registry import Registry
+from gocker.state import State
+
+
+class Process:
+    """A process that was started in a container; its pidfd is ours until `close`."""
+
+    def __init__(self, pid: int, pidfd: int, console: int) -> None:
+        """`console` is the pty master, or -1."""
+        self.pid = pid
+        self.pidfd = pidfd
+        self.console = console
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self.pidfd)
+
+
+def execute(
+    spec: ContainerSpec,
+    lasting: Lasting,
+    state: State,
+    registry: Registry,
+    audit: AuditLog,
+    *,
+    cgroup: str = "",
+    paused: bool = False,
+    stdio: tuple[int, int, int] = (0, 1, 2),
+    window: bytes = b"",
+    started: Callable[[int, int], None] | None = None,
+) -> Process:
+    """Start what the process fields of `spec` say in the container of `lasting`.
+
+    `cgroup` is a cgroup below the container's; `paused` allows a container that is paused; `started` is
+    called with pid and pty master while all can still be undone. Raise GockerError; then nothing is left.
+    """
+    status = status_of(lasting, state)
+    if status == STOPPED or (status == PAUSED and not paused):
+        raise StateError("exec in container", lasting.id, f"it is {status}")
+    audit.prepare()
+    plan = plan_exec(spec, lasting, registry, paths.data_root(), cgroup)
+    launcher = Launcher(plan, spec.replace(rootfs=None))
+    ctx = launcher.ctx
+    ctx.window = window
+    launcher.note(
+        "exec.create", command=list(spec.argv), steps=[step.describe() for _, _, step in plan.numbered()]
+    )
+    try:
+        launcher.start(stdio)
+        audit.load()
+        launcher.await_program()
+        if started is not None:
+            started(ctx.pid, launcher.console)
+        launcher.note("exec.start", pid=ctx.pid, step_us=[ns // 1000 for ns in launcher.step_ns])
+    except BaseException as error:
+        _end(launcher)
+        launcher.note("exec.failed", "error", reason=str(error))
+        raise
+    finally:
+        launcher.close()
+        with contextlib.suppress(GockerError):
+            audit.write(launcher.events, container=lasting.id, plan=plan.digest)
+    process = Process(ctx.pid, ctx.pidfd, launcher.console)
+    ctx.pidfd = -1
+    return process
+
+
+def _end(launcher: Launcher) -> None:
+    """Kill what was started, and take the rest back."""
+    ctx = launcher.ctx
+    if ctx.pidfd >= 0:
+        with contextlib.suppress(ProcessLookupError):
+            pidfd_send_signal(ctx.pidfd, signal.SIGKILL)
+        if has_ended(ctx.pidfd, PATIENCE):
+            with contextlib.suppress(ChildProcessError):
+                os.waitid(os.P_PIDFD, ctx.pidfd, os.WEXITED)
+        os.close(ctx.pidfd)
+        ctx.pidfd = -1
+    launcher.undo()
