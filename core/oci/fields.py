@@ -32,13 +32,13 @@ class Section:
         self.warnings = warnings
         self._asked: set[str] = set()
 
-    def error(self, name: str, reason: str, remedy: str = "") -> UsageError:
-        """An error about a member; "" is the object itself."""
-        return UsageError(self.operation, join(self.path, name) if name else self.path, reason, remedy=remedy)
+    def error(self, name: str, reason: str, remedy: str = "", *, index: int | None = None) -> UsageError:
+        """An error about a member, or the item `index` of one; "" is the object itself."""
+        return UsageError(self.operation, self._place(name, index), reason, remedy=remedy)
 
     def warn(self, name: str, reason: str) -> None:
         """Something that is read and not followed."""
-        self.warnings.append(f"{join(self.path, name) if name else self.path}: {reason}")
+        self.warnings.append(f"{self._place(name)}: {reason}")
 
     def ignore(self, *names: str) -> None:
         """Members that are known and say nothing here."""
@@ -93,14 +93,14 @@ class Section:
     def numbers(self, name: str, bounds: tuple[int, int], what: str = "a whole number") -> tuple[int, ...]:
         """A list of whole numbers, empty when absent."""
         items = enumerate(self._list(name))
-        return tuple(self._bounded(f"{name}[{index}]", item, bounds, what) for index, item in items)
+        return tuple(self._bounded(name, item, bounds, what, index) for index, item in items)
 
     def texts(self, name: str) -> tuple[str, ...]:
         """A list of texts, empty when absent."""
         values = self._list(name)
         for index, value in enumerate(values):
             if not isinstance(value, str):
-                raise self._item_error(name, index, value, "a text")
+                raise self.error(name, f"{show(value)} is not a text", index=index)
         return tuple(values)
 
     def words(self, name: str, allowed: Collection[str]) -> tuple[str, ...]:
@@ -109,23 +109,21 @@ class Section:
         for index, text in enumerate(texts):
             if text not in allowed:
                 known = f"one of {' '.join(allowed)}" if allowed else "leave it out"
-                raise UsageError(
-                    self.operation, self.item(name, index), f"{show(text)} is not known", remedy=known
-                )
+                raise self.error(name, f"{show(text)} is not known", known, index=index)
         return texts
 
     def section(self, name: str) -> Section | None:
         """An object."""
         value: dict[str, Any] | None = self._typed(name, dict, "an object")
-        return None if value is None else self._inner(value, join(self.path, name))
+        return None if value is None else self._inner(value, self._place(name))
 
     def sections(self, name: str) -> list[Section]:
         """A list of objects, empty when absent."""
         inner = []
         for index, value in enumerate(self._list(name)):
             if not isinstance(value, dict):
-                raise self._item_error(name, index, value, "an object")
-            inner.append(self._inner(value, self.item(name, index)))
+                raise self.error(name, f"{show(value)} is not an object", index=index)
+            inner.append(self._inner(value, self._place(name, index)))
         return inner
 
     def pairs(self, name: str) -> dict[str, str]:
@@ -144,10 +142,6 @@ class Section:
         if not path.startswith("/"):
             raise self.error(name, f"{show(path)} is not an absolute path")
         return plain(path)
-
-    def item(self, name: str, index: int) -> str:
-        """The JSON path of an item of a list."""
-        return f"{join(self.path, name)}[{index}]"
 
     def checked(self, name: str, check: Callable[..., object], *arguments: str) -> None:
         """Call `check`; an error of it becomes one about `name`."""
@@ -168,15 +162,17 @@ class Section:
             raise self.error(name, f"{show(value)} is not {what}")
         return value
 
-    def _bounded(self, name: str, value: Any, bounds: tuple[int, int], what: str) -> int:
+    def _bounded(
+        self, name: str, value: Any, bounds: tuple[int, int], what: str, index: int | None = None
+    ) -> int:
         low, high = bounds
         if type(value) is not int or not low <= value <= high:
-            target = f"{self.path}.{name}" if self.path else name
-            raise UsageError(self.operation, target, f"{show(value)} is not {what} ({low} to {high})")
+            raise self.error(name, f"{show(value)} is not {what} ({low} to {high})", index=index)
         return value
 
-    def _item_error(self, name: str, index: int, value: object, what: str) -> UsageError:
-        return UsageError(self.operation, self.item(name, index), f"{show(value)} is not {what}")
+    def _place(self, name: str, index: int | None = None) -> str:
+        path = join(self.path, name) if name else self.path
+        return path if index is None else f"{path}[{index}]"
 
 
 def plain(path: str) -> str:

@@ -212,7 +212,7 @@ def _paths(section: Section, name: str) -> tuple[str, ...]:
     paths = section.texts(name)
     for index, path in enumerate(paths):
         if not path.startswith("/"):
-            raise section.error(f"{name}[{index}]", f"{show(path)} is not an absolute path")
+            raise section.error(name, f"{show(path)} is not an absolute path", index=index)
     return tuple(dict.fromkeys(map(plain, paths)))
 
 

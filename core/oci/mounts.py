@@ -83,9 +83,9 @@ def _kind(section: Section) -> tuple[str, tuple[str, ...]]:
     for index, option in enumerate(options):
         if option in _REFUSED:
             reason, remedy = _REFUSED[option]
-            raise section.error(f"options[{index}]", f"{option}: {reason}", remedy)
+            raise section.error("options", f"{option}: {reason}", remedy, index=index)
         if (binds or fstype == "bind") and sort_options((option,)).data:
-            raise section.error(f"options[{index}]", f"a bind mount has no option {show(option)}")
+            raise section.error("options", f"a bind mount has no option {show(option)}", index=index)
     if binds:
         return "bind", options
     if fstype == "bind":

@@ -89,7 +89,7 @@ def process_fields(section: Section, grantable: frozenset[str]) -> dict[str, Any
 def _args(section: Section) -> tuple[str, ...]:
     args = section.texts("args")
     if not args or not args[0]:
-        raise section.error("args[0]" if args else "args", "names no program", 'for example ["sh"]')
+        raise section.error("args", "names no program", 'for example ["sh"]')
     return args
 
 
@@ -99,7 +99,7 @@ def environment(section: Section) -> tuple[tuple[str, str], ...]:
     for index, entry in enumerate(section.texts("env")):
         name, equals, value = entry.partition("=")
         if not name or not equals:
-            raise section.error(f"env[{index}]", f"{show(entry)} is not NAME=VALUE")
+            raise section.error("env", f"{show(entry)} is not NAME=VALUE", index=index)
         pairs[name] = value
     return tuple(pairs.items())
 

@@ -29,13 +29,15 @@ def read_config(
     limits: Limits,
     systemd_cgroup: bool = False,
     process_required: bool = True,
+    for_exec: bool = False,
     grantable: frozenset[str] | None = None,
 ) -> tuple[ContainerSpec, tuple[str, ...]]:
     """(the spec, warnings) of the config.json `data`, for the container with this id.
 
     `bundle` is the absolute host path of its directory, `systemd_cgroup` whether systemd is to make the cgroup.
     A config without a process is refused, unless `process_required` is false: its argv is then empty and
-    `start` has to refuse it. `grantable` are the capabilities that can be given here, None for all that this
+    `start` has to refuse it. `for_exec` keeps process.execCPUAffinity, which is for other processes than the
+    first one. `grantable` are the capabilities that can be given here, None for all that this
     process has. Unknown members are ignored with a warning.
 
     Raise UsageError, and what `limits` raises. Source: OCI runtime spec 1.3, config and config-linux.
@@ -53,6 +55,8 @@ def read_config(
     if user == "path":
         fields |= {"uid_map": (), "gid_map": ()}  # it has its own; those of the config were for mounts
     fields |= _process(root, grantable, mapped=user != "host", required=process_required)
+    if not for_exec:
+        fields.pop("cpu_affinity", None)
     fields |= _names(root, modes)
     spec = ContainerSpec(
         id=container,
