@@ -218,7 +218,7 @@ def test_broken_distributions_are_refused_by_name_version_and_reason(installatio
         "2 distributions have a plug-in of the name memory: gocker 0.1.0, gocker-clash 2.0; none is used"
     )
     assert future["version"] == "7.1"
-    assert future["reason"] == "written for plug-in API 99.0, this gocker has 1.0"
+    assert future["reason"] == "written for plug-in API 99.0, this gocker has 1.1"
     refused = {key for key, row in rows.items() if row["status"] == "refused"}
     assert refused == {
         ("raises", "gocker-raises"),
@@ -240,7 +240,7 @@ def test_broken_distributions_do_not_harm_a_run_that_does_not_need_them(installa
         assert "load controller plug-in raises of gocker-raises 0.3: AssertionError" in err
         code, out, err = installation.gocker("run", "--limit", "future=1", "base", "true")
         assert (code, out) == (125, "")
-        assert "future of gocker-future 7.1: written for plug-in API 99.0, this gocker has 1.0" in err
+        assert "future of gocker-future 7.1: written for plug-in API 99.0, this gocker has 1.1" in err
 
 
 def test_a_clash_over_memory_stops_who_needs_memory_and_nobody_else(installation: Installation) -> None:
