@@ -12,7 +12,8 @@ One SEQPACKET socket joins it to the launcher; a message is one packet:
        |<----------- CONSOLE, with the pty master (only with a terminal)
        |<------------------- {"parked": [ns, ...]}| only of a container that is created first
        | GO ---------------------------------->| waits for whoever starts it (steps/barrier)
-       |<------------------- {"ready": [ns, ...]}| just before the last hop
+       |<------------------- {"ready": [ns, ...]}| just before the filter and the last hop
+       |<-------- {"listener": path}, with memory| a filter that asks somebody; steps/seccomplistener
        |<-------------------- {"failed": {...}} | a step failed; then _exit
        |<--------- end of file, by close-on-exec| the program runs
        |<------ records of the stub (kernel/stub)| exec failed, or the life of --init
@@ -44,7 +45,7 @@ from gocker.plan import Context, Step
 from gocker.steps.launch import GO, PARK
 
 _PACKET = 64 << 10
-_FIRST_FREE = 10  # above the fds that init hands to the program: 0, 1, 2 and STATUS_FD
+_FIRST_FREE = 10  # above the fds that init hands to most programs: 0, 1, 2 and STATUS_FD
 # New ids clear PR_SET_PDEATHSIG, and make dumpable again where the sysctl fs.suid_dumpable is 1: commit_creds().
 _DISARMING = frozenset({"become-root", "set-user"})
 
@@ -80,11 +81,12 @@ def _run(
             return
         ctx.pid = int(pid)
         times: list[int] = []
-        last = len(steps) - 1
+        ready, last = False, len(steps) - 1
         for index, step in enumerate(steps):
             progress.step = index
-            if index == last:
+            if not ready and (step.quiet or index == last):
                 channel.send(json.dumps({"ready": times}).encode())
+                ready = True
             if step.op == PARK:
                 channel.send(json.dumps({"parked": times}).encode())
             start = perf_counter_ns()
@@ -136,17 +138,21 @@ def _failure(index: int, step: Step, error: BaseException) -> dict[str, Any]:
 
 def _settle(ctx: Context, channel: _socket.socket, stdio: tuple[int, int, int]) -> _socket.socket:
     """Put the fds where the program and the stub expect them; nothing that is still needed lies below."""
-    ctx.fds = {name: _lift(fd) for name, fd in ctx.fds.items()}
-    high = [_lift(fd) for fd in stdio]
-    moved = _lift(channel.detach())
+    status = STATUS_FD + (
+        ctx.spec.preserve_fds if ctx.spec else 0
+    )  # above what the caller gives to the program
+    free = max(_FIRST_FREE, status + 1)
+    ctx.fds = {name: _lift(fd, free) for name, fd in ctx.fds.items()}
+    high = [_lift(fd, free) for fd in stdio]
+    moved = _lift(channel.detach(), free)
     for target, fd in enumerate(high):
         os.dup2(fd, target)
-    os.dup2(moved, STATUS_FD, inheritable=False)
-    return _socket.socket(fileno=STATUS_FD)
+    os.dup2(moved, status, inheritable=False)
+    return _socket.socket(fileno=status)
 
 
-def _lift(fd: int) -> int:
-    return fcntl(fd, F_DUPFD_CLOEXEC, _FIRST_FREE) if fd < _FIRST_FREE else fd
+def _lift(fd: int, free: int) -> int:
+    return fcntl(fd, F_DUPFD_CLOEXEC, free) if fd < free else fd
 
 
 def _reset_signals() -> None:

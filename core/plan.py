@@ -63,6 +63,8 @@ class Step(Record):
     """True when `undo` does something; only such host and parent steps matter to recovery."""
     at_host: ClassVar[bool] = False
     """Of the init phase, but executed by the launcher, while init waits in its place."""
+    quiet: ClassVar[bool] = False
+    """Of the init phase: before the first such step init says that it is ready; then a filter may forbid it to speak."""
     known: ClassVar[dict[str, type[Step]]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -13,10 +13,10 @@ from gocker.recorder import KernelRecorder, Phases
 from gocker.registry import PluginInfo, Registry
 from gocker.rootplan import ETC_FILES, CgroupRows, file_system_steps, layer_steps
 from gocker.steps import identity
+from gocker.steps.exec import InstallSeccomp
 from gocker.steps.host import MakeDirectory, WriteHostFile
 from gocker.steps.launch import AttachConsole, BecomeRoot, Clone, UnshareCgroup
 from gocker.steps.namespaces import Sysctl
-from gocker.steps.seccomp import InstallSeccomp
 
 
 class Planned(Record):

@@ -8,7 +8,6 @@ from gocker.errors import UsageError
 from gocker.model import ContainerSpec, IdMap, Mount
 from gocker.plan import Step
 from gocker.steps.cgroupfs import MountCgroups
-from gocker.steps.console import OpenConsole
 from gocker.steps.devices import DEV, AttachNull, MakeDevices
 from gocker.steps.idmap import MapLayers
 from gocker.steps.masks import MaskPaths, ReadonlyPaths
@@ -55,6 +54,8 @@ def file_system_steps(spec: ContainerSpec, container_dir: str, cgroups: CgroupRo
     if not any(mount.target == DEV for mount in mounts):
         steps += _device_steps(spec)
     if spec.terminal:
+        from gocker.steps.console import OpenConsole
+
         steps.append(OpenConsole())
     if spec.hooks:
         from gocker.steps import hooks

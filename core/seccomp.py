@@ -14,7 +14,7 @@ from gocker.errors import GockerError, UsageError
 from gocker.kernel.seccomp import INSTRUCTION_SIZE, MAX_INSTRUCTIONS, library_stamp
 from gocker.model import ContainerSpec
 from gocker.record import Record
-from gocker.steps.identity import InstallSeccomp
+from gocker.steps.exec import InstallSeccomp
 
 DEFAULT, UNCONFINED = "default", "unconfined"
 _COMPILER = "1"  # raise it when compiled filters change: older cache files are then not found

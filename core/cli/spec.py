@@ -11,9 +11,8 @@ from gocker.cli.mounts import absolute, mounts
 from gocker.defaults import MASKED_PATHS, READONLY_PATHS
 from gocker.errors import UsageError
 from gocker.kernel.caps import docker_capabilities
-from gocker.kernel.rlimit import parse_ulimit
 from gocker.limits import LimitRequest, parse_limit
-from gocker.model import ContainerSpec, IdMap, NamespaceRequest, Rootfs, plain_capabilities
+from gocker.model import ContainerSpec, IdMap, NamespaceRequest, Rlimit, Rootfs, plain_capabilities
 from gocker.state import SHORT_ID, new_id
 from gocker.steps.namespaces import sysctl_parts
 
@@ -90,7 +89,7 @@ def build_spec(options: Options, find_rootfs: Any) -> ContainerSpec:
         privileged=privileged,
         masked_paths=() if privileged else MASKED_PATHS,
         readonly_paths=() if privileged else READONLY_PATHS,
-        rlimits=tuple(parse_ulimit(text) for text in options["ulimit"]),
+        rlimits=_rlimits(options["ulimit"]),
         sysctls=_sysctls(options["sysctl"]),
         oom_score_adj=options["oom_score_adj"],
         terminal=options["tty"],
@@ -214,6 +213,14 @@ def _timeout(text: str | None) -> float | None:
             "set --timeout", text or "''", f"not a number of seconds above 0 and up to {_MAX_TIMEOUT:.0f}"
         )
     return seconds
+
+
+def _rlimits(texts: tuple[str, ...]) -> tuple[Rlimit, ...]:
+    if not texts:
+        return ()
+    from gocker.kernel.rlimit import parse_ulimit
+
+    return tuple(parse_ulimit(text) for text in texts)
 
 
 def _sysctls(texts: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

@@ -41,6 +41,10 @@ _X86_64 = {
     "rt_sigtimedwait": 128,
     "signalfd4": 289,
     "kcmp": 312,
+    "sched_setattr": 314,
+    "ioprio_set": 251,
+    "set_mempolicy": 238,
+    "personality": 135,
 }
 _AARCH64 = {
     "mmap": 222,
@@ -70,6 +74,10 @@ _AARCH64 = {
     "rt_sigtimedwait": 137,
     "signalfd4": 74,
     "kcmp": 272,
+    "sched_setattr": 274,
+    "ioprio_set": 30,
+    "set_mempolicy": 237,
+    "personality": 92,
 }
 _COMMON = {
     "pidfd_send_signal": 424,
@@ -83,6 +91,7 @@ _COMMON = {
     "clone3": 435,
     "close_range": 436,
     "openat2": 437,
+    "pidfd_getfd": 438,
     "mount_setattr": 442,
 }
 _TABLES = {"x86_64": _X86_64, "aarch64": _AARCH64}

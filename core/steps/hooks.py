@@ -10,7 +10,7 @@ from gocker.errors import GockerError
 from gocker.kernel.program import Ended, run_program
 from gocker.model import ContainerSpec, Hook
 from gocker.plan import Context, Step
-from gocker.steps.identity import quote
+from gocker.steps import quote
 
 OCI_VERSION = "1.3.0"
 """Of the runtime specification that gocker follows: what it says in states and configs of its own."""

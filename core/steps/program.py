@@ -12,6 +12,8 @@ import stat
 
 from gocker.errors import ExecError
 from gocker.kernel.inroot import RESOLVE_NO_MAGICLINKS, openat2
+from gocker.plan import Context, Step
+from gocker.steps import quote
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """What docker sets; searched when the environment has no PATH."""
@@ -155,3 +157,21 @@ def _elf_interpreter(fd: int, head: bytes) -> bytes:
 def _field(data: bytes, place: tuple[int, int]) -> int:
     start, size = place
     return int.from_bytes(data[start : start + size], "little")
+
+
+class FindProgram(Step):
+    """Look the command up as the container's user, before few files or a filter stand in the way."""
+
+    op = "find-program"
+
+    name: str
+    path: str | None = None  # the container's PATH, None when it has none
+
+    def describe(self) -> str:
+        """`command -v NAME`."""
+        where = "" if "/" in self.name or self.path is None else f"PATH={quote(self.path)} "
+        return f"{where}command -v {quote(self.name)}"
+
+    def execute(self, ctx: Context) -> None:
+        """Leave the path to Exec; raise ExecError."""
+        ctx.program = find_program(self.name, self.path)

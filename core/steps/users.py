@@ -1,4 +1,4 @@
-"""Whom a container runs as: a user's text, resolved against the container's own passwd and group.
+"""Whom a container runs as: a user's text, resolved against the container's own passwd and group, and taken on.
 
 Source: passwd(5), group(5). As docker: a user without a group gets the one of passwd and the
 supplementary groups of /etc/group; with `USER:GROUP` only that group.
@@ -12,13 +12,18 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 
 from gocker.errors import GockerError, UsageError
-from gocker.kernel.inroot import RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+from gocker.kernel import ids
+from gocker.kernel.inroot import DIRECTORY, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
+from gocker.kernel.mount import DEVPTS_MAGIC, file_system_magic
+from gocker.plan import Context, Step
 from gocker.record import Record
+from gocker.steps import quote
 
 MAX_ID = (1 << 32) - 2  # 2**32-1 means "leave it" to setresuid(2)
 _MAX_DATABASE = 10 << 20
 _DATABASE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
 _REMEDY = "give numbers: --user UID:GID"
+_PIPEFS_MAGIC = 0x50495045  # include/uapi/linux/magic.h
 
 
 class Identity(Record):
@@ -160,3 +165,50 @@ def _file_id(field: bytes) -> int | None:
         return None
     number = int(field)
     return number if number <= MAX_ID else None
+
+
+class SetUser(Step):
+    """Take on the user and the groups, by the container's own /etc/passwd and /etc/group."""
+
+    op = "set-user"
+
+    user: str = ""  # "" is root; "uid", "uid:gid", "name", "name:group"
+    groups: tuple[str, ...] = ()  # further ones, by name or number
+    terminal: bool = False  # 0, 1 and 2 are a terminal of the container's own
+
+    def describe(self) -> str:
+        """`setpriv --reuid USER --regid GROUP --init-groups`."""
+        user, _, group = self.user.partition(":")
+        words = [f"--reuid {quote(user or '0')}"]
+        words.append(f"--regid {quote(group)}" if group else "--init-groups")
+        if self.groups:
+            words.append(f"--groups +{quote(',+'.join(self.groups))}")
+        return " ".join(["setpriv", *words])
+
+    def execute(self, ctx: Context) -> None:
+        """Resolve, then setgroups, setresgid, setresuid. The permitted capabilities stay for now."""
+        root = os.open("/", DIRECTORY | os.O_CLOEXEC)
+        try:
+            who = resolve_user(self.user, self.groups, lambda path: read_database(root, path))
+        finally:
+            os.close(root)
+        _give_stdio(who.uid, terminal=self.terminal)
+        ids.set_ids(who.uid, who.gid, who.groups)
+        ctx.home = who.home
+
+
+def _give_stdio(uid: int, *, terminal: bool) -> None:
+    """Let the user own the pipes and the terminal that are 0, 1 and 2, so that it can open /dev/stdout.
+
+    Nothing else: a file or a terminal of the caller's stays the caller's.
+    """
+    theirs = {_PIPEFS_MAGIC, DEVPTS_MAGIC} if terminal else {_PIPEFS_MAGIC}
+    for fd in (0, 1, 2):
+        info = os.fstat(fd)
+        if info.st_uid == uid or file_system_magic(fd) not in theirs:
+            continue
+        try:
+            os.fchown(fd, uid, -1)
+        except OSError as error:
+            if error.errno not in {errno.EPERM, errno.EINVAL}:  # its owner is not mapped here
+                raise

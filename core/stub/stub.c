@@ -3,11 +3,13 @@
  * PID 1 (--init). It runs from a sealed memfd, so that what /proc/self/exe names while the program
  * is started is this, and not the host's interpreter (SECURITY R1, docs/adr/0005-exec-stub.md).
  *
- *   argv[0] "gocker-exec"   argv[1] the path to exec, argv[2...] the program's own argv
+ *   argv[0] "gocker-exec"   argv[1] the number of the status fd, argv[2] the path to exec,
+ *                           argv[3...] the program's own argv
  *   argv[0] "gocker-init"   the same, as the child of this process, which forwards signals and reaps
  *   argv[0] anything else   a payload that execs /proc/self/exe: exit 126, nothing happens
  *
- * Fd 3 is a SEQPACKET socket to the launcher, closed on exec. Each record is {u32 kind, u32 value}:
+ * The status fd is a SEQPACKET socket to the launcher, closed on exec; the fds below it are the
+ * program's. Each record is {u32 kind, u32 value}:
  *
  *   stub                          launcher
  *     |----- {1, errno} ----------->| the exec failed; exit status 127 for ENOENT, else 126
@@ -22,7 +24,6 @@
 typedef unsigned int u32;
 typedef unsigned long u64;
 
-enum { STATUS = 3 };
 enum { EXEC_FAILED = 1, ENDED = 2, STARTED = 3 };
 enum { EXIT_BROKEN = 125, EXIT_CANNOT_EXECUTE = 126, EXIT_NOT_FOUND = 127 };
 
@@ -91,16 +92,16 @@ static _Noreturn void leave(int status)
 		call(NR_exit_group, status, 0, 0, 0);
 }
 
-static void report(u32 kind, u32 value)
+static void report(int fd, u32 kind, u32 value)
 {
 	u32 record[2] = { kind, value };
 
-	call(NR_write, STATUS, (long)record, sizeof record, 0);
+	call(NR_write, fd, (long)record, sizeof record, 0);
 }
 
-static _Noreturn void fail(int error)
+static _Noreturn void fail(int fd, int error)
 {
-	report(EXEC_FAILED, error);
+	report(fd, EXEC_FAILED, error);
 	leave(error == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_EXECUTE);
 }
 
@@ -118,9 +119,26 @@ static int named(const char *name, const char *last)
 	return !*name;
 }
 
+/* Decimal digits; what is no number is one that no fd has. */
+static int number(const char *text)
+{
+	u32 value = 0;
+
+	if (!*text)
+		return -1;
+	for (; *text; text++) {
+		u32 digit = *text - '0';
+
+		if (digit > 9 || value > 1 << 20)
+			return -1;
+		value = value * 10 + digit;
+	}
+	return value;
+}
+
 static int exec(char **argv, char **envp)
 {
-	return -call(NR_execve, (long)argv[1], (long)(argv + 2), (long)envp, 0);
+	return -call(NR_execve, (long)argv[2], (long)(argv + 3), (long)envp, 0);
 }
 
 /* The child of --init: leads its own process group, which gets the terminal when there is one. */
@@ -137,15 +155,15 @@ static _Noreturn void become_program(char **argv, char **envp, const u64 *mask, 
 	leave(EXIT_BROKEN);
 }
 
-static _Noreturn void ended(int status)
+static _Noreturn void ended(int fd, int status)
 {
 	int signal = status & 0x7f;
 
-	report(ENDED, status);
+	report(fd, ENDED, status);
 	leave(signal ? 128 + signal : status >> 8 & 0xff);
 }
 
-static _Noreturn void init(char **argv, char **envp)
+static _Noreturn void init(int fd, char **argv, char **envp)
 {
 	/* Every signal is blocked and fetched by sigtimedwait: blocked signals reach a PID 1 too,
 	   where those without a handler would be dropped (pid_namespaces(7)). */
@@ -155,16 +173,16 @@ static _Noreturn void init(char **argv, char **envp)
 
 	call(NR_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&mask, SIGSET_SIZE);
 	call(NR_prctl, PR_SET_NAME, (long)"gocker-init", 0, 0); /* else ps shows the memfd's name */
-	/* The program may run as the same user: it shall not trace its PID 1 and so take fd 3. */
+	/* The program may run as the same user: it shall not trace its PID 1 and so take the status fd. */
 	call(NR_prctl, PR_SET_DUMPABLE, 0, 0, 0);
 	/* Where PID 1 is someone else's (--pid=host) orphans come here all the same. */
 	call(NR_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0);
 	got = call(NR_pipe2, (long)fds, O_CLOEXEC, 0, 0);
 	if (got < 0)
-		fail(-got);
+		fail(fd, -got);
 	program = got = call(NR_clone, SIGCHLD, 0, 0, 0);
 	if (got < 0)
-		fail(-got);
+		fail(fd, -got);
 	if (program == 0)
 		become_program(argv, envp, &mask, fds[1]);
 	call(NR_close, fds[1], 0, 0, 0);
@@ -173,12 +191,12 @@ static _Noreturn void init(char **argv, char **envp)
 		got = call(NR_read, fds[0], (long)&error, sizeof error, 0);
 	while (got == -EINTR);
 	if (got > 0)
-		fail(error);
+		fail(fd, error);
 	call(NR_close, fds[0], 0, 0, 0);
 	/* The program's own: as long as they are open here, nobody sees it close them. */
-	for (int fd = 0; fd < STATUS; fd++)
-		call(NR_close, fd, 0, 0, 0);
-	report(STARTED, 0);
+	for (int own = 0; own < fd; own++)
+		call(NR_close, own, 0, 0, 0);
+	report(fd, STARTED, 0);
 	for (;;) {
 		int status;
 		long signal = call(NR_rt_sigtimedwait, (long)&all, 0, 0, SIGSET_SIZE);
@@ -192,7 +210,7 @@ static _Noreturn void init(char **argv, char **envp)
 		/* One SIGCHLD can stand for many children. */
 		while ((got = call(NR_wait4, -1, (long)&status, options, 0)) > 0)
 			if (got == program)
-				ended(status);
+				ended(fd, status);
 		if (got == -ECHILD)
 			leave(EXIT_BROKEN); /* cannot be: the program's end was not seen */
 	}
@@ -202,19 +220,20 @@ __attribute__((used)) static _Noreturn void run(long *stack)
 {
 	char **argv = (char **)(stack + 1);
 	char **envp = argv + stack[0] + 1;
-	int as_init;
+	int as_init, fd;
 
 	if (stack[0] < 1)
 		leave(EXIT_CANNOT_EXECUTE);
 	as_init = named(argv[0], "init");
 	if (!as_init && !named(argv[0], "exec"))
 		leave(EXIT_CANNOT_EXECUTE);
+	fd = stack[0] > 1 ? number(argv[1]) : -1;
 	/* Closed on exec or not run at all: the program gets no socket to the launcher. */
-	if (call(NR_fcntl, STATUS, F_SETFD, FD_CLOEXEC, 0) < 0)
+	if (call(NR_fcntl, fd, F_SETFD, FD_CLOEXEC, 0) < 0)
 		leave(EXIT_BROKEN);
-	if (stack[0] < 3)
-		fail(EINVAL);
+	if (stack[0] < 4)
+		fail(fd, EINVAL);
 	if (as_init)
-		init(argv, envp);
-	fail(exec(argv, envp));
+		init(fd, argv, envp);
+	fail(fd, exec(argv, envp));
 }

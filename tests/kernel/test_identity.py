@@ -10,7 +10,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from firstprocess import HOST_PATH, launch, program
+from firstprocess import HOST_PATH, keep_only, launch, program
 
 from gocker import init
 from gocker.errors import KernelError
@@ -19,24 +19,15 @@ from gocker.kernel.process import CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUSER
 from gocker.kernel.progress import Progress
 from gocker.kernel.spawn import spawn
 from gocker.kernel.syscalls import call, prctl, unshare
-from gocker.model import ContainerSpec, Rlimit
+from gocker.model import ContainerSpec, Rlimit, plain_capabilities
 from gocker.plan import Context, Step
 from gocker.steps import identity
-from gocker.steps.identity import (
-    Chdir,
-    DropBounding,
-    FindProgram,
-    JoinSessionKeyring,
-    NoNewPrivileges,
-    OomScoreAdj,
-    RaiseRlimits,
-    SetCapabilities,
-    SetRlimits,
-    SetUser,
-    Umask,
-    Undumpable,
-)
+from gocker.steps.capabilities import DropBounding, NoNewPrivileges
+from gocker.steps.identity import Chdir, JoinSessionKeyring, Umask, Undumpable
 from gocker.steps.launch import BecomeRoot
+from gocker.steps.limits import OomScoreAdj, RaiseRlimits, SetRlimits
+from gocker.steps.program import FindProgram
+from gocker.steps.users import SetUser
 
 NOBODY = pwd.getpwnam("nobody")
 STATUS = program("cat", "/proc/self/status")
@@ -55,13 +46,16 @@ class Call(Step):
 
     what: object
 
+    def describe(self) -> str:
+        return "call it"
+
     def execute(self, ctx: Context) -> None:
         self.what()  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("keep", [(), ("CAP_CHOWN",), caps.DOCKER_DEFAULT, ALL])
 def test_root_keeps_exactly_its_capabilities(keep: tuple[str, ...]) -> None:
-    outcome = launch([DropBounding(keep=keep), SetUser(), SetCapabilities(keep=keep), *STATUS])
+    outcome = launch([DropBounding(keep=keep), SetUser(), keep_only(keep), *STATUS])
     wanted = mask(keep)
     assert [int(outcome.field(name), 16) for name in ("CapPrm", "CapEff", "CapBnd")] == [wanted] * 3
     assert [int(outcome.field(name), 16) for name in ("CapInh", "CapAmb")] == [0, 0]
@@ -69,7 +63,7 @@ def test_root_keeps_exactly_its_capabilities(keep: tuple[str, ...]) -> None:
 
 def test_another_user_keeps_none_but_the_bounding_set() -> None:
     keep = caps.DOCKER_DEFAULT
-    outcome = launch([DropBounding(keep=keep), SetUser(user="nobody"), SetCapabilities(keep=keep), *STATUS])
+    outcome = launch([DropBounding(keep=keep), SetUser(user="nobody"), keep_only(keep), *STATUS])
     masks = [int(outcome.field(name), 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd")]
     assert masks == [0, 0, 0, 0, mask(keep)]
 
@@ -92,7 +86,7 @@ def test_inherited_ambient_and_inheritable_capabilities_go() -> None:
             Call(ambient),
             DropBounding(keep=keep),
             SetUser(user="nobody"),
-            SetCapabilities(keep=keep),
+            keep_only(keep),
             *STATUS,
         ]
     )
@@ -103,8 +97,8 @@ def test_inherited_ambient_and_inheritable_capabilities_go() -> None:
 def test_a_capability_that_gocker_lacks_is_named() -> None:
     steps = [
         DropBounding(keep=()),
-        SetCapabilities(keep=("CAP_KILL",)),
-        SetCapabilities(keep=("CAP_KILL", "CAP_SYS_ADMIN")),
+        keep_only(("CAP_KILL",)),
+        keep_only(("CAP_KILL", "CAP_SYS_ADMIN")),
     ]
     outcome = launch([*steps, *program("true")])
     assert outcome.failed["op"] == "set-capabilities"
@@ -166,7 +160,7 @@ def test_the_signal_for_the_parents_death_outlives_the_change_of_user() -> None:
     script = "import ctypes; n = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(n)); print(n.value)"
     steps = [
         SetUser(user="nobody"),
-        SetCapabilities(keep=()),
+        keep_only(()),
         *program("/usr/bin/python3", "-S", "-c", script),
     ]
     assert launch([Arm(), *steps]).text == "9\n"
@@ -215,7 +209,7 @@ def test_new_ids_do_not_make_the_first_process_dumpable_again() -> None:
         lambda: init.enter((new_ids, Call(tell)), Context(None), theirs, (0, 1, 2), progress), 0
     )
     with ours, theirs:
-        ours.send(init.GO)
+        ours.send(init.GO + b" 1")
         assert os.waitpid(pid, 0)[1] >> 8 == 125
         (message,) = [text for _ in range(2) if (text := json.loads(ours.recv(4096))).get("failed")]
     os.close(pidfd)
@@ -251,7 +245,7 @@ def test_a_keyring_that_cannot_be_had_is_an_error_only_when_there_is_one(number:
 
 
 LIMITS = (("nofile", 100, 200), ("core", 0, 0), ("fsize", 1 << 20, rlimit.UNLIMITED))
-DROP = [DropBounding(keep=()), SetUser(user="nobody"), SetCapabilities(keep=())]
+DROP = [DropBounding(keep=()), SetUser(user="nobody"), keep_only(())]
 SHOW = program("cat", "/proc/self/limits")
 
 
@@ -415,7 +409,7 @@ def test_the_program_is_looked_up_as_the_user(tmp_path: Path) -> None:
     find = FindProgram(name="tool", path=str(tmp_path))
     allowed = launch([find, *program("tool")])
     assert allowed.text == "ran\n"
-    refused = launch([SetUser(user="nobody"), SetCapabilities(keep=()), find, *program("tool")])
+    refused = launch([SetUser(user="nobody"), keep_only(()), find, *program("tool")])
     assert (refused.failed["op"], refused.failed["errno"]) == ("find-program", "EACCES")
     assert f"uid {NOBODY.pw_uid} may not execute it" in refused.failed["reason"]
 
@@ -428,7 +422,7 @@ def test_all_steps_together_start_a_program() -> None:
         env=(("PATH", HOST_PATH), ("A", "b c")),
         user="nobody",
         cwd="/usr",
-        capabilities=caps.DOCKER_DEFAULT,
+        capabilities=plain_capabilities(caps.DOCKER_DEFAULT),
         rlimits=(Rlimit(name="nofile", soft=512, hard=1024),),
         oom_score_adj=100,
     )
@@ -460,7 +454,7 @@ def test_without_no_new_privileges_all_steps_start_a_program_too() -> None:
         name="whole",
         argv=("cat", "/proc/self/status"),
         user="nobody",
-        capabilities=caps.DOCKER_DEFAULT,
+        capabilities=plain_capabilities(caps.DOCKER_DEFAULT),
         no_new_privileges=False,
     )
     outcome = launch((*identity.first_steps(spec), *identity.last_steps(spec, seccomp_step(spec, ""))))
@@ -484,7 +478,7 @@ def test_all_steps_together_start_a_program_in_a_user_namespace(user: str, init:
         argv=("sh", "-c", "cat /proc/self/status"),
         env=(("PATH", HOST_PATH),),
         user=user,
-        capabilities=caps.DOCKER_DEFAULT,
+        capabilities=plain_capabilities(caps.DOCKER_DEFAULT),
         rlimits=(Rlimit(name="nofile", soft=512, hard=1024),),
         oom_score_adj=100,
         init=init,

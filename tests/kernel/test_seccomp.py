@@ -12,21 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from firstprocess import Outcome, launch, program
+from firstprocess import Outcome, keep_only, launch, program
 
 from gocker import seccomp
 from gocker.kernel import caps
 from gocker.kernel.process import CLONE_NEWPID
-from gocker.model import ContainerSpec
+from gocker.model import ContainerSpec, plain_capabilities
 from gocker.plan import Context, Step
-from gocker.steps.identity import (
-    DropBounding,
-    InstallSeccomp,
-    NoNewPrivileges,
-    SetCapabilities,
-    SetSid,
-    SetUser,
-)
+from gocker.steps.capabilities import DropBounding, NoNewPrivileges, SetCapabilities
+from gocker.steps.exec import InstallSeccomp
+from gocker.steps.identity import SetSid
+from gocker.steps.users import SetUser
 
 KEYCTL, IOCTL, SOCKET = (250, 16, 41) if platform.machine() == "x86_64" else (219, 29, 198)
 PROBE = """
@@ -40,7 +36,9 @@ def call(*args):
 
 
 def step(profile: str = "default", capabilities: tuple[str, ...] = caps.DOCKER_DEFAULT) -> InstallSeccomp:
-    spec = ContainerSpec(id="x", name="x", argv=("x",), seccomp=profile, capabilities=capabilities)
+    spec = ContainerSpec(
+        id="x", name="x", argv=("x",), seccomp=profile, capabilities=plain_capabilities(capabilities)
+    )
     made = seccomp.seccomp_step(spec, "")
     assert made
     return made
@@ -118,7 +116,7 @@ def test_without_no_new_privs_the_filter_goes_in_and_sys_admin_is_gone(user: str
         [
             DropBounding(keep=keep),
             SetUser(user=user),
-            SetCapabilities(keep=keep, until_filter=True),
+            SetCapabilities(effective=keep, permitted=keep, until_filter=True),
             step(capabilities=keep),
             *program("cat", "/proc/self/status"),
         ]
@@ -135,9 +133,7 @@ def test_without_no_new_privs_the_filter_goes_in_and_sys_admin_is_gone(user: str
 
 def test_without_either_the_kernel_refuses_and_the_remedy_is_named() -> None:
     keep = ("CAP_CHOWN",)
-    outcome = launch(
-        [DropBounding(keep=keep), SetUser(), SetCapabilities(keep=keep), step(), *program("true")]
-    )
+    outcome = launch([DropBounding(keep=keep), SetUser(), keep_only(keep), step(), *program("true")])
     assert outcome.failed["op"] == "seccomp"
     assert outcome.failed["errno"] == "EACCES"
     assert outcome.failed["remedy"] == "--security-opt no-new-privileges"
@@ -218,7 +214,7 @@ class Find(Step):
     op = "test-find"
 
     def execute(self, ctx: Context) -> None:
-        from gocker.steps.identity import FindProgram
+        from gocker.steps.program import FindProgram
 
         FindProgram(name="/bin/echo").execute(ctx)
 

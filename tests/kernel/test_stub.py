@@ -13,11 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from firstprocess import Outcome, launch, program
+from firstprocess import Outcome, keep_only, launch, program
 
 from gocker.kernel import caps, process, stub
 from gocker.plan import Context, Step
-from gocker.steps.identity import CloseFds, DropBounding, SetCapabilities, SetSid, SetUser
+from gocker.steps.capabilities import DropBounding
+from gocker.steps.exec import CloseFds
+from gocker.steps.identity import SetSid
+from gocker.steps.users import SetUser
 
 NEW_PID = process.CLONE_NEWPID
 
@@ -282,7 +285,7 @@ def may_look_into(pid: int, who: list[Step]) -> bool:
 @pytest.mark.parametrize("user", ["0:0", "65534:65534"])
 def test_the_program_cannot_look_into_its_own_init(user: str) -> None:
     keep = caps.DOCKER_DEFAULT
-    who: list[Step] = [DropBounding(keep=keep), SetUser(user=user), SetCapabilities(keep=keep)]
+    who: list[Step] = [DropBounding(keep=keep), SetUser(user=user), keep_only(keep)]
     seen: list[tuple[bool, bool]] = []
 
     def look(pid: int) -> None:

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple, NoReturn
 from gocker.errors import GockerError, errno_name
 from gocker.kernel import process, stub
 from gocker.plan import Context, Step
-from gocker.steps.identity import CloseFds, Exec
+from gocker.steps.capabilities import SetCapabilities
+from gocker.steps.exec import CloseFds, Exec
 
 HOST_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PATIENCE = 20.0  # seconds until a test gives up
@@ -45,6 +46,11 @@ class Outcome(NamedTuple):
 def program(*argv: str, init: bool = False, env: Sequence[tuple[str, str]] = ()) -> tuple[Step, ...]:
     """The last two steps for `argv`."""
     return CloseFds(), Exec(argv=argv, env=(("PATH", HOST_PATH), *env), init=init)
+
+
+def keep_only(names: tuple[str, ...]) -> SetCapabilities:
+    """The step that leaves these capabilities to root, as `gocker run` does."""
+    return SetCapabilities(effective=names, permitted=names)
 
 
 def launch(

@@ -18,7 +18,7 @@ from gocker.model import ContainerSpec, Hierarchy, NamespaceRequest, Rootfs, pla
 from gocker.planner import Planned, build_plan
 from gocker.plugin_index import Entry, Found, ReadOnlyIndex
 from gocker.registry import CONTROLLERS, GROUPS, NAMESPACES, Registry
-from gocker.steps.seccomp import InstallSeccomp
+from gocker.steps.exec import InstallSeccomp
 
 CORPUS = Path(__file__).parents[1] / "unit" / "mountinfo"
 V1, HYBRID, MEMORY_ON_V2, V2 = (

@@ -144,8 +144,14 @@ def test_nothing_but_the_log_and_the_report_is_imported_after_go(scratch: Path) 
 
 
 STEPS = [*(CORE / "steps").glob("*.py"), *(CORE / "kernel").glob("*.py"), CORE / "init.py"]
-BEFORE_THE_CLONE = {"steps/devicefilter.py": {"gocker.kernel.devicefilter"}}
-"""What may be imported in a function of a step: it is one of the host phase, and the planner has loaded it."""
+BEFORE_THE_CLONE = {
+    "steps/devicefilter.py": {"gocker.kernel.devicefilter"},
+    "steps/identity.py": {
+        f"gocker.steps.{name}"
+        for name in ("labels", "limits", "memorypolicy", "personality", "preserve", "scheduling")
+    },
+}
+"""What may be imported in a function: of a step of the host phase, or where steps are planned."""
 
 
 @pytest.mark.parametrize("file", STEPS, ids=lambda file: str(file.relative_to(CORE)))

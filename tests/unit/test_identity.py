@@ -18,8 +18,8 @@ from gocker.model import ContainerSpec, Rlimit, plain_capabilities
 from gocker.plan import Plan
 from gocker.steps import identity
 from gocker.steps.capabilities import SetCapabilities
+from gocker.steps.exec import InstallSeccomp
 from gocker.steps.program import DEFAULT_PATH, find_program
-from gocker.steps.seccomp import InstallSeccomp
 from gocker.steps.users import Identity, parse_id, read_database, resolve_user, split_user
 
 PASSWD = b"""root:x:0:0:root:/root:/bin/sh

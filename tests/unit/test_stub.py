@@ -153,16 +153,16 @@ def arm64(tmp_path: Path) -> Path:
 
 
 def test_the_arm64_stub_execs_a_program(arm64: Path) -> None:
-    assert emulate(arm64, stub.EXEC, "/bin/echo", "echo", "a b", "c") == (0, b"a b c\n", [])
+    assert emulate(arm64, stub.EXEC, "3", "/bin/echo", "echo", "a b", "c") == (0, b"a b c\n", [])
 
 
 def test_the_arm64_stub_reports_a_failed_exec(arm64: Path) -> None:
-    code, _, records = emulate(arm64, stub.EXEC, "/no/such", "such")
+    code, _, records = emulate(arm64, stub.EXEC, "3", "/no/such", "such")
     assert (code, records) == (127, [struct.pack("<II", stub.EXEC_FAILED, errno.ENOENT)])
 
 
 def test_the_arm64_stub_is_a_pid_1(arm64: Path) -> None:
-    code, output, records = emulate(arm64, stub.INIT, "/bin/sh", "sh", "-c", "echo hi; exit 3")
+    code, output, records = emulate(arm64, stub.INIT, "3", "/bin/sh", "sh", "-c", "echo hi; exit 3")
     assert (code, output) == (3, b"hi\n")
     assert records == [struct.pack("<II", stub.STARTED, 0), struct.pack("<II", stub.ENDED, 3 << 8)]
 

@@ -1,0 +1,101 @@
+"""Steps that ask a security module for a label: of the program, from its exec on.
+
+The last hop makes two execs (docs/adr/0005-exec-stub.md): the label holds from the stub's on, and a
+profile must let it exec the program.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from gocker.errors import KernelError, UsageError
+from gocker.kernel.lsm import apparmor_enabled, selinux_enabled
+from gocker.model import ContainerSpec
+from gocker.plan import Context, Step
+from gocker.steps import quote
+from gocker.steps.procfs import write_proc
+
+_ATTRIBUTE = "attr/exec"
+_APPARMOR = "attr/apparmor/exec"  # Linux 5.8; where there are several modules the plain one is another's
+
+
+class ApparmorProfile(Step):
+    """Ask AppArmor to confine the program."""
+
+    op = "apparmor-profile"
+
+    profile: str
+
+    def describe(self) -> str:
+        """`aa-exec --profile NAME`."""
+        return f"aa-exec --profile {quote(self.profile)}"
+
+    def execute(self, ctx: Context) -> None:
+        """Write to the procfs that is this container's own (SECURITY R5)."""
+        command = f"exec {self.profile}"
+        try:
+            try:
+                _write_own(ctx, _APPARMOR, command)
+            except FileNotFoundError:
+                _write_own(ctx, _ATTRIBUTE, command)
+        except OSError as error:
+            remedy = "load it: apparmor_parser" if error.errno == errno.ENOENT else ""
+            raise KernelError.from_os("apply AppArmor profile", self.profile, error, remedy=remedy) from error
+
+
+class SelinuxLabel(Step):
+    """Ask SELinux to run the program in a domain."""
+
+    op = "selinux-label"
+
+    label: str  # user:role:type:level
+
+    def describe(self) -> str:
+        """`runcon LABEL`."""
+        return f"runcon {quote(self.label)}"
+
+    def execute(self, ctx: Context) -> None:
+        """Write to the procfs that is this container's own (SECURITY R5)."""
+        try:
+            _write_own(ctx, _ATTRIBUTE, self.label)
+        except OSError as error:
+            raise KernelError.from_os("apply SELinux label", self.label, error) from error
+
+
+def _write_own(ctx: Context, path: str, value: str) -> None:
+    write_proc(ctx, f"{os.getpid()}/{path}", value)
+
+
+def label_steps(
+    spec: ContainerSpec, *, apparmor: bool | None = None, selinux: bool | None = None
+) -> tuple[Step, ...]:
+    """The steps for what `spec` asks for; `apparmor` and `selinux` say what is enabled, None asks the host.
+
+    Raise UsageError where the module is not enabled: a container that is to be confined does not start.
+    """
+    steps: list[Step] = []
+    if spec.apparmor_profile:
+        if not (apparmor_enabled() if apparmor is None else apparmor):
+            raise _missing("apply AppArmor profile", spec.apparmor_profile, "AppArmor")
+        steps.append(ApparmorProfile(profile=_plain("apply AppArmor profile", spec.apparmor_profile)))
+    if spec.selinux_label:
+        require_selinux("apply SELinux label", spec.selinux_label, selinux)
+        steps.append(SelinuxLabel(label=_plain("apply SELinux label", spec.selinux_label)))
+    return tuple(steps)
+
+
+def require_selinux(operation: str, label: str, enabled: bool | None = None) -> None:
+    """Raise UsageError unless SELinux is enabled; None asks the host."""
+    if not (selinux_enabled() if enabled is None else enabled):
+        raise _missing(operation, label, "SELinux")
+
+
+def _missing(operation: str, target: str, module: str) -> UsageError:
+    return UsageError(operation, target, f"{module} is not enabled in this kernel", remedy="leave it out")
+
+
+def _plain(operation: str, text: str) -> str:
+    if not text.isprintable():
+        raise UsageError(operation, repr(text), "it has control characters")
+    return text
