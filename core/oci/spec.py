@@ -17,6 +17,8 @@ from gocker.oci.process import own_capabilities, process_fields
 Limits = Callable[[Mapping[str, object], Mapping[str, str]], tuple[LimitRequest, ...]]
 """Deals linux.resources and the annotations out to the controllers."""
 
+_JOINS = ("cpu", "cpuset", "freezer")
+"""What `update` and `pause` need, beside what every container is in."""
 _VERSION_PARTS = 3
 _OTHER_PLATFORMS = ("windows", "solaris", "zos", "freebsd")
 
@@ -64,6 +66,7 @@ def read_config(
         bundle=bundle,
         rootfs=_rootfs(root, bundle, propagation),
         limits=limits(resources, annotations),
+        joins=_JOINS,
         hooks=read_hooks(root),
         labels=tuple(annotations.items()),
         interactive=True,  # stdin is the caller's

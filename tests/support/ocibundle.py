@@ -80,7 +80,12 @@ def refusal(config: object, **options: Any) -> str:
 
 
 def full() -> dict[str, Any]:
-    """Every field that gocker follows, each with a value that is not the default."""
+    """Every field that gocker follows, each with a value that is not the default, in the first item of its list."""
+    config: dict[str, Any] = json.loads(json.dumps(_full()))  # no list that stands in two places
+    return config
+
+
+def _full() -> dict[str, Any]:
     ids = [mapping(0, 100_000, 1000), mapping(1000, 200_000, 64_536)]
     hook = {"path": "/bin/hook", "args": ["hook", "x"], "env": ["A=1"], "timeout": 5}
     kinds = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
@@ -91,7 +96,6 @@ def full() -> dict[str, Any]:
         "hostname": "box",
         "domainname": "example.test",
         "mounts": [
-            {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid"]},
             {
                 "destination": "/data",
                 "type": "none",
@@ -100,13 +104,14 @@ def full() -> dict[str, Any]:
                 "uidMappings": ids,
                 "gidMappings": ids,
             },
+            {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid"]},
         ],
         "hooks": {kind: [hook] for kind in kinds},
         "annotations": {"com.example.key": "value", "dev.gocker.limit.pids": "9"},
         "linux": {
             "namespaces": [
-                *({"type": kind} for kind in ("mount", "pid", "ipc", "uts", "user", "cgroup", "time")),
                 {"type": "network", "path": "/run/netns/blue"},
+                *({"type": kind} for kind in ("mount", "pid", "ipc", "uts", "user", "cgroup", "time")),
             ],
             "uidMappings": ids,
             "gidMappings": ids,
@@ -151,7 +156,9 @@ def _full_process() -> dict[str, Any]:
         "user": {"uid": 1000, "gid": 1001, "umask": 0o77, "additionalGids": [5, 6]},
         "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 64, "hard": 128}],
         "apparmorProfile": "box",
-        "capabilities": dict.fromkeys(("bounding", "effective", "permitted", "inheritable", "ambient"), names),
+        "capabilities": dict.fromkeys(
+            ("bounding", "effective", "permitted", "inheritable", "ambient"), names
+        ),
         "noNewPrivileges": True,
         "oomScoreAdj": 100,
         "scheduler": {
