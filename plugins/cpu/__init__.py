@@ -210,9 +210,9 @@ def _cpus(text: str) -> int:
     """`1.5` in billionths, at most nine decimals; exact, since a quota is compared with what it becomes."""
     whole, dot, fraction = text.partition(".")
     digits = (whole + fraction).isascii() and (whole + fraction).isdigit()
-    if not digits or (dot and not fraction) or not whole or len(whole) > 9 or len(fraction) > 9:
+    if not digits or (dot and not fraction) or len(whole) > 9 or len(fraction) > 9:
         raise _refused("", text, "not a number of CPUs", "for example cpu=1.5")
-    return int(whole) * _NANO + int(fraction.ljust(9, "0"))
+    return int(whole or "0") * _NANO + int(fraction.ljust(9, "0"))
 
 
 def _bandwidth(resources: Resources) -> tuple[int | None, int]:

@@ -143,7 +143,7 @@ class TestCpu(ControllerContract):
         "rt_period": "1000000",
     }
     bad = (
-        *({"": text} for text in ("0", "0.009", "-1", ".5", "1.", "1,5", "one", "1.5 ", "9" * 10, "1e1")),
+        *({"": text} for text in ("0", "0.009", "-1", ".", "1.", "1,5", "one", "1.5 ", "9" * 10, "1e1")),
         {"": "1", "quota": "50000"},
         *({"quota": text} for text in ("0", "999", "-2", "1.5", "x", "9" * 20)),
         *({"period": text} for text in ("999", "1000001", "0")),
