@@ -153,6 +153,29 @@ class TestTmpfs:
         assert "Read-only" in sh(gocker, "touch /t/x", "--tmpfs", "/t:ro")
 
 
+class TestDev:
+    def test_a_tmpfs_there_has_devices_that_work(self, gocker: Gocker) -> None:
+        script = "ls /dev; head -c 3 /dev/zero | wc -c; echo x > /dev/null && readlink /proc/self/fd/0"
+        lines = sh(gocker, script, "--tmpfs", "/dev:size=1m").split()
+        assert {"null", "zero", "full", "random", "urandom", "tty"} <= set(lines)
+        assert lines[-2:] == ["3", "/dev/null"]
+
+    def test_a_volume_there_is_what_it_is_and_stdin_is_an_empty_pipe(
+        self, gocker: Gocker, nested: str
+    ) -> None:
+        script = "ls /dev; cat; readlink /proc/self/fd/0"
+        # The masks are made of the host's null device then.
+        lines = sh(gocker, script, "-v", f"{nested}:/dev").split()
+        assert lines[:-1] == ["below", "file"]
+        assert lines[-1].startswith("pipe:")
+
+    def test_a_tmpfs_deep_in_it_has_its_parents_made(self, gocker: Gocker) -> None:
+        assert sh(gocker, "stat -f -c %T /dev/a/b; ls /dev/a", "--tmpfs", "/dev/a/b").split() == [
+            "tmpfs",
+            "b",
+        ]
+
+
 def test_shm_size(gocker: Gocker) -> None:
     blocks, size = map(int, sh(gocker, "stat -f -c '%b %S' /dev/shm", "--shm-size", "2m").split())
     assert blocks * size == 2 << 20
