@@ -147,6 +147,7 @@ class ContainerSpec(Record):
     gid_map: tuple[IdMap, ...] = ()
     time_offsets: tuple[tuple[str, int, int], ...] = ()  # ("boottime", seconds, nanoseconds)
     limits: tuple[LimitRequest, ...] = ()
+    joins: tuple[str, ...] = ()  # controllers to be in without a limit, where they are there
     cgroup_path: str = ""  # absolute, below the mount point of each hierarchy; "" is /gocker/ID
     mounts: tuple[Mount, ...] = ()
     etc: bool = False  # hosts, hostname and resolv.conf of its own below /etc
