@@ -219,6 +219,6 @@ def test_a_full_config_is_all_over_the_spec() -> None:
         id name argv rootfs hostname domainname env cwd user groups namespaces uid_map gid_map time_offsets
         cgroup_path mounts devices capabilities seccomp seccomp_profile masked_paths readonly_paths rlimits sysctls
         oom_score_adj umask scheduler io_priority cpu_affinity memory_policy personality apparmor_profile
-        selinux_label mount_label hooks terminal console_size interactive labels bundle
+        joins selinux_label mount_label hooks terminal console_size interactive labels bundle
         """.split()
     )
