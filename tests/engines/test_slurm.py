@@ -59,7 +59,13 @@ def host(place: Place) -> Iterator[EngineHost]:
             ready=lambda: "idle" in host.run("sinfo", "-h", "-o", "%t", code=None).out,
         )
         yield host
-        assert os.listdir(f"{base}/oci") == []
+        left = [
+            name
+            for _, folders, files in os.walk(f"{base}/oci")
+            for name in [*folders, *files]
+            if NODE in name
+        ]
+        assert not left
 
 
 @pytest.fixture
