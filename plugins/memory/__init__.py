@@ -136,8 +136,14 @@ class Memory(CgroupController):
         return fields
 
     def set(self, group: Cgroup, resources: Resources) -> None:
-        """Memory before swap: the kernel refuses a sum that is below the limit."""
+        """Memory before swap: the kernel refuses a sum that is below the limit.
+
+        Where both get greater, the sum has to be first; on v1 alone, since v2 limits swap apart.
+        """
         limit = int(resources.get("memory.limit", 0))
+        if limit and "memory.swap" in resources and group.hierarchy is Hierarchy.V1:
+            file = _FILES[Hierarchy.V1]["memory.swap"]
+            group.write(file, str(resources["memory.swap"]), limit="memory.swap", tentative=True)
         if limit:
             _write(group, "memory", limit)
         if "memory.swap" in resources:

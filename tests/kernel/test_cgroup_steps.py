@@ -185,6 +185,17 @@ class TestMemory:
         unlimited = cgroup.ctx.effective["memory.swap"][1]
         assert unlimited == "max" or int(unlimited) > 1 << 62
 
+    def test_memory_and_swap_grow_and_shrink_together(self, group: Open) -> None:
+        cgroup, plugin = group(Memory), Memory()
+        file = "memory.memsw.limit_in_bytes" if cgroup.hierarchy is V1 else "memory.swap.max"
+        if cgroup.read(file) is None:
+            pytest.skip(f"this kernel has no {file}: it does not account swap")
+        for memory, swap in (("16m", "32m"), ("64m", "128m"), ("8m", "8m")):
+            plugin.set(cgroup, plugin.parse({"": memory, "swap": swap}))
+            assert cgroup.ctx.effective["memory"][1] == str(int(memory[:-1]) << 20)
+            whole = int(swap[:-1]) - (0 if cgroup.hierarchy is V1 else int(memory[:-1]))
+            assert cgroup.read(file) == str(whole << 20)
+
     def test_more_than_the_limit_is_killed_and_counted(self, group: Open) -> None:
         cgroup, plugin = group(Memory), Memory()
         plugin.set(cgroup, plugin.parse({"": "24m"}))
