@@ -8,15 +8,16 @@ from typing import Any
 from gocker import __version__
 from gocker.errors import GockerError
 from gocker.kernel.caps import NAMES
+from gocker.kernel.mempolicy import FLAGS, MODES
 from gocker.kernel.seccomp import COMPARE
 from gocker.oci.hooks import KINDS
-from gocker.oci.linux import MEMORY_FLAGS, MEMORY_MODES, NAMESPACES
+from gocker.oci.linux import NAMESPACES
 from gocker.oci.mounts import known_options
+from gocker.ociresources import ANNOTATION
 from gocker.seccompprofile import parse_profile
 from gocker.steps.hooks import OCI_VERSION
 
 _OLDEST = "1.0.0"
-_LIMITS = "dev.gocker.limit."  # annotations that are limits: gocker.ociresources
 # OCI runtime spec, config-linux, Seccomp: as of libseccomp 2.6.
 _ACTIONS = ("ALLOW", "ERRNO", "KILL", "KILL_PROCESS", "KILL_THREAD", "LOG", "NOTIFY", "TRACE", "TRAP")
 _ARCHES = (
@@ -41,13 +42,13 @@ def features() -> dict[str, Any]:
             "seccomp": _seccomp(),
             "apparmor": {"enabled": True},
             "selinux": {"enabled": True},
-            "memoryPolicy": {"modes": list(MEMORY_MODES), "flags": list(MEMORY_FLAGS)},
+            "memoryPolicy": {"modes": list(MODES), "flags": list(FLAGS)},
             "intelRdt": {"enabled": False, "schemata": False, "monitoring": False},
             "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": False},
         },
         "annotations": {"dev.gocker.version": __version__},
-        "potentiallyUnsafeConfigAnnotations": [_LIMITS],
+        "potentiallyUnsafeConfigAnnotations": [ANNOTATION],
     }
 
 

@@ -16,16 +16,6 @@ from gocker.steps.namespaces import sysctl_parts
 
 NAMESPACES = ("mount", "pid", "network", "uts", "ipc", "user", "cgroup", "time")
 PROPAGATIONS = ("private", "slave", "shared", "unbindable")
-MEMORY_MODES = (
-    "MPOL_DEFAULT",
-    "MPOL_BIND",
-    "MPOL_INTERLEAVE",
-    "MPOL_WEIGHTED_INTERLEAVE",
-    "MPOL_PREFERRED",
-    "MPOL_PREFERRED_MANY",
-    "MPOL_LOCAL",
-)
-MEMORY_FLAGS = ("MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES")
 SECCOMP = "linux.seccomp"
 """The name of the profile that a config.json brings."""
 
@@ -217,12 +207,14 @@ def _paths(section: Section, name: str) -> tuple[str, ...]:
 
 
 def _memory_policy(section: Section) -> MemoryPolicy:
-    mode = section.choice("mode", MEMORY_MODES)
+    from gocker.kernel.mempolicy import FLAGS, MODES
+
+    mode = section.choice("mode", MODES)
     nodes = cpu_list(section, "nodes")
     if nodes and mode in _NO_NODES:
         raise section.error("nodes", f"{mode} takes none")
     if not nodes and mode not in {*_NO_NODES, *_ANY_NODES}:
         raise section.error("nodes", f"{mode} needs at least one")
-    policy = MemoryPolicy(mode=mode, nodes=nodes, flags=section.words("flags", MEMORY_FLAGS))
+    policy = MemoryPolicy(mode=mode, nodes=nodes, flags=section.words("flags", FLAGS))
     section.finish()
     return policy

@@ -11,17 +11,6 @@ from gocker.model import Capabilities, IoPriority, Rlimit, Scheduler
 from gocker.oci.document import check_texts, parse_document, show
 from gocker.oci.fields import INT32, MAX_ID, UINT64, Section
 
-SCHEDULER_POLICIES = ("SCHED_OTHER", "SCHED_FIFO", "SCHED_RR", "SCHED_BATCH", "SCHED_IDLE", "SCHED_DEADLINE")
-SCHEDULER_FLAGS = (
-    "SCHED_FLAG_RESET_ON_FORK",
-    "SCHED_FLAG_RECLAIM",
-    "SCHED_FLAG_DL_OVERRUN",
-    "SCHED_FLAG_KEEP_POLICY",
-    "SCHED_FLAG_KEEP_PARAMS",
-    "SCHED_FLAG_UTIL_CLAMP_MIN",
-    "SCHED_FLAG_UTIL_CLAMP_MAX",
-)
-IO_CLASSES = ("IOPRIO_CLASS_RT", "IOPRIO_CLASS_BE", "IOPRIO_CLASS_IDLE")
 _SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 _MAX_CELLS = (1 << 16) - 1  # struct winsize, ioctl_tty(2)
 
@@ -172,9 +161,11 @@ def _simple(section: Section) -> dict[str, Any]:
 
 
 def _scheduler(section: Section) -> Scheduler:
+    from gocker.kernel.scheduling import POLICIES, SCHEDULER_FLAGS
+
     if section.get("policy") == "SCHED_ISO":
         raise section.error("policy", "Linux has no SCHED_ISO", "SCHED_BATCH or SCHED_OTHER")
-    policy = section.choice("policy", SCHEDULER_POLICIES)
+    policy = section.choice("policy", POLICIES)
     priority = section.number("priority", INT32) or 0
     realtime = policy in {"SCHED_FIFO", "SCHED_RR"}
     if realtime != bool(1 <= priority <= 99) or (priority and not realtime):
@@ -197,8 +188,10 @@ def _scheduler(section: Section) -> Scheduler:
 
 
 def _io_priority(section: Section) -> IoPriority:
+    from gocker.kernel.scheduling import IO_CLASSES, IO_LEVELS
+
     kind = section.choice("class", IO_CLASSES)
-    priority = section.number("priority", (0, 7), "a priority") or 0
+    priority = section.number("priority", (0, IO_LEVELS - 1), "a priority") or 0
     section.finish()
     return IoPriority(kind=kind, priority=priority)
 

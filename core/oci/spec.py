@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gocker.limits import LimitRequest
-from gocker.model import ContainerSpec, Rootfs
+from gocker.model import ContainerSpec, Hook, Rootfs
 from gocker.oci.document import parse_document, show
 from gocker.oci.fields import Section, below
-from gocker.oci.hooks import read_hooks
 from gocker.oci.linux import linux_fields, read_propagation, read_resources
 from gocker.oci.mounts import read_mounts
 from gocker.oci.process import own_capabilities, process_fields
@@ -67,7 +66,7 @@ def read_config(
         rootfs=_rootfs(root, bundle, propagation),
         limits=limits(resources, annotations),
         joins=_JOINS,
-        hooks=read_hooks(root),
+        hooks=_hooks(root),
         labels=tuple(annotations.items()),
         interactive=True,  # stdin is the caller's
         **fields,
@@ -98,6 +97,14 @@ def _annotations(root: Section) -> dict[str, str]:
     if "" in annotations:
         raise root.error("annotations", "one has an empty name")
     return annotations
+
+
+def _hooks(root: Section) -> tuple[Hook, ...]:
+    if root.get("hooks") is None:
+        return ()
+    from gocker.oci.hooks import read_hooks
+
+    return read_hooks(root)
 
 
 def _rootfs(root: Section, bundle: str, propagation: str) -> Rootfs:
