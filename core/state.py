@@ -33,31 +33,19 @@ import contextlib
 import errno
 import fcntl
 import os
-import struct
 import time
 from collections.abc import Iterator
 
 from gocker import paths
+from gocker import statefiles as files
 from gocker.errors import StateError
 from gocker.kernel.progress import HEADER, read_progress
 
 SHORT_ID = 12  # characters of an id that serve as the name of a container that was given none
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_LOCK = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-_NEW_LOCK = _LOCK | os.O_CREAT | os.O_EXCL  # readable, too: it is mapped
 _FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _OTHER = _FIRST | frozenset("_.+-")
 _MAX_ID = 128
-_PATIENCE = 5.0  # seconds to wait for a killed gocker's child to end, and for another's recovery
-_NAP_FIRST, _NAP_LAST = 0.0005, 0.02  # seconds between two looks, doubling
-START = "start"
-"""The socket in a container's directory by which it is started once it has been created."""
-_LASTS = "state.json"
-_NEW_LASTS = ".state.json"
-_FILES = (_NEW_LASTS, _LASTS, "plan.json", START, "lock")  # of a container, in the order of their removal
-_FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2), on 64-bit
 
 _own: set[str] = set()
 """Paths of the containers that this process itself has claims on: none of them is abandoned, and to
@@ -98,9 +86,9 @@ class State:
         try:
             containers = self._open("containers", make=True)
             try:
-                lock = _appear(containers, container, plan)
+                lock = files.appear(containers, container, plan)
             finally:
-                _unlock_and_close(containers)
+                files.unlock_and_close(containers)
         except OSError as error:
             raise self._error("create state of", container, error) from error
         claim = Claim(self, container, name, plan, lock)
@@ -134,7 +122,7 @@ class State:
             entries = sorted(os.listdir(containers))
             hidden = [entry for entry in entries if entry.startswith(".") and is_id(entry[1:])]
             if hidden:
-                _sweep(containers, hidden)
+                files.sweep(containers, hidden)
             for entry in entries:
                 claim = self._take_over(containers, entry) if is_id(entry) else None
                 if claim is not None:
@@ -147,7 +135,7 @@ class State:
         finally:
             os.close(containers)
 
-    def lasting(self, container: str, patience: float = _PATIENCE) -> Claim:
+    def lasting(self, container: str, patience: float = files.PATIENCE) -> Claim:
         """A container that lasts, to do something with, once nobody else does; `patience` is in seconds.
 
         `Claim.close` it, or `Claim.release` it for good. Raise StateError when there is none of that id, and
@@ -156,17 +144,21 @@ class State:
         directory = self._directory(container)
         lock = -1
         try:
-            lock = os.open("lock", _LOCK, dir_fd=directory)
+            lock = os.open("lock", files.LOCK, dir_fd=directory)
             deadline = time.monotonic() + patience
-            nap = _NAP_FIRST
-            while not _lock_if_free(lock):
+            nap = files.NAP_FIRST
+            while not files.lock_if_free(lock):
                 if time.monotonic() > deadline:
                     raise StateError("use container", container, "another gocker is at work on it")  # noqa: TRY301
                 time.sleep(nap)
-                nap = min(2 * nap, _NAP_LAST)
+                nap = min(2 * nap, files.NAP_LAST)
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            plan, record = _read_file(directory, "plan.json"), _read_lock(lock)
-            if plan is None or os.fstat(lock).st_nlink == 0 or _read_file(directory, _LASTS) is None:
+            plan, record = files.read_file(directory, "plan.json"), files.read_lock(lock)
+            if (
+                plan is None
+                or os.fstat(lock).st_nlink == 0
+                or files.read_file(directory, files.LASTS) is None
+            ):
                 raise _no_container(container)  # noqa: TRY301
             return Claim(self, container, container, plan, lock, record=record)
         except BaseException as error:
@@ -184,7 +176,7 @@ class State:
         """What `Claim.last` wrote of a container; nobody is kept waiting. Raise StateError when there is none."""
         directory = self._directory(container)
         try:
-            data = _read_file(directory, _LASTS)
+            data = files.read_file(directory, files.LASTS)
         except OSError as error:
             raise self._error("read state of", container, error) from error
         finally:
@@ -203,14 +195,14 @@ class State:
             raise self._error("read state in", self.root, error) from error
         try:
             return sorted(
-                entry for entry in os.listdir(containers) if is_id(entry) and _lasts(containers, entry)
+                entry for entry in os.listdir(containers) if is_id(entry) and files.lasts(containers, entry)
             )
         finally:
             os.close(containers)
 
     def start_socket(self, container: str) -> str:
         """The path of the socket by which a created container is started."""
-        return f"{self._path(container)}/{START}"
+        return f"{self._path(container)}/{files.START}"
 
     def _directory(self, container: str) -> int:
         """An fd of a container's directory. Raise StateError when there is none."""
@@ -219,7 +211,7 @@ class State:
         try:
             containers = self._open("containers")
             try:
-                return os.open(container, _DIRECTORY, dir_fd=containers)
+                return os.open(container, files.DIRECTORY, dir_fd=containers)
             finally:
                 os.close(containers)
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -230,7 +222,7 @@ class State:
     def _open(self, directory: str, *, make: bool = False) -> int:
         path = f"{self.root}/{directory}"
         try:
-            fd = os.open(path, _DIRECTORY)
+            fd = os.open(path, files.DIRECTORY)
         except FileNotFoundError:
             if not make:
                 raise
@@ -238,7 +230,7 @@ class State:
             for entry in ("containers", "names"):
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(f"{self.root}/{entry}", 0o700)
-            fd = os.open(path, _DIRECTORY)
+            fd = os.open(path, files.DIRECTORY)
         status = os.fstat(fd)
         if status.st_uid != os.geteuid() or status.st_mode & 0o022:
             os.close(fd)
@@ -265,7 +257,7 @@ class State:
                     fcntl.flock(names, fcntl.LOCK_EX)
                     locked = True
                     continue
-                holder = _link(names, name)
+                holder = files.link(names, name)
                 if holder and self._is_held(holder):
                     raise StateError(
                         "name container",
@@ -273,9 +265,9 @@ class State:
                         f"container {holder} has this name",
                         remedy="stop it, or choose another name",
                     )
-                _unlink(name, names)
+                files.unlink(name, names)
         finally:
-            _unlock_and_close(names)
+            files.unlock_and_close(names)
 
     def _is_held(self, container: str) -> bool:
         """Whether some gocker, or a process of one, holds the container's lock."""
@@ -285,9 +277,9 @@ class State:
             return True
         containers = self._open("containers")
         try:
-            directory = os.open(container, _DIRECTORY, dir_fd=containers)
+            directory = os.open(container, files.DIRECTORY, dir_fd=containers)
             try:
-                lock = os.open("lock", _LOCK, dir_fd=directory)
+                lock = os.open("lock", files.LOCK, dir_fd=directory)
             finally:
                 os.close(directory)
         except FileNotFoundError:
@@ -295,32 +287,32 @@ class State:
         finally:
             os.close(containers)
         try:
-            return not _lock_if_free(lock, fcntl.LOCK_SH)
+            return not files.lock_if_free(lock, fcntl.LOCK_SH)
         finally:
             os.close(lock)
 
     def _take_over(self, containers: int, container: str) -> Claim | None:
         """The container if it is abandoned and has a plan to undo."""
-        if self._path(container) in _own or _lasts(containers, container):
+        if self._path(container) in _own or files.lasts(containers, container):
             return None
         try:
-            directory = os.open(container, _DIRECTORY, dir_fd=containers)
+            directory = os.open(container, files.DIRECTORY, dir_fd=containers)
         except OSError as error:
             if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
                 return None  # released meanwhile, or never ours
             raise
         try:
-            lock = os.open("lock", _LOCK, dir_fd=directory)
+            lock = os.open("lock", files.LOCK, dir_fd=directory)
         except FileNotFoundError:
-            _rmdir(container, containers)
+            files.rmdir(container, containers)
             return None
         else:
             try:
-                free = _lock_when_orphaned(lock)
-                if free is None or os.fstat(lock).st_nlink == 0 or _lasts(containers, container):
+                free = files.lock_when_orphaned(lock)
+                if free is None or os.fstat(lock).st_nlink == 0 or files.lasts(containers, container):
                     os.close(lock)  # it is in use, was released or has come to last before we had the lock
                     return None
-                plan, record = _read_file(directory, "plan.json"), _read_lock(lock)
+                plan, record = files.read_file(directory, "plan.json"), files.read_lock(lock)
             except BaseException:
                 os.close(lock)
                 raise
@@ -366,7 +358,7 @@ class Claim:
         self.id = container
         self.name = name
         self.plan = plan
-        self.owed = _last_line(record[len(HEADER) :])  # what the gocker that made it last gave to `owe`
+        self.owed = files.last_line(record[len(HEADER) :])  # what the gocker that made it last gave to `owe`
         self.progress = read_progress(record)  # how far its first process got
         self.busy = busy  # the lock is not ours after all
         self._state = state
@@ -385,7 +377,7 @@ class Claim:
         StateError.
         """
         try:
-            _write(self._lock, b"\n%b\n" % events)
+            files.write(self._lock, b"\n%b\n" % events)
         except OSError as error:
             raise self._state._error("write state of", self.id, error) from error
 
@@ -394,9 +386,9 @@ class Claim:
         try:
             directory = self._state._directory(self.id)
             try:
-                _unlink(_NEW_LASTS, directory)
-                _write_file(directory, _NEW_LASTS, description)
-                os.rename(_NEW_LASTS, _LASTS, src_dir_fd=directory, dst_dir_fd=directory)
+                files.unlink(files.NEW_LASTS, directory)
+                files.write_file(directory, files.NEW_LASTS, description)
+                os.rename(files.NEW_LASTS, files.LASTS, src_dir_fd=directory, dst_dir_fd=directory)
             finally:
                 os.close(directory)
         except OSError as error:
@@ -406,7 +398,7 @@ class Claim:
         """It lasts no more: until `release` it is this gocker's, and of the next one if this one is killed."""
         directory = self._state._directory(self.id)
         try:
-            _unlink(_LASTS, directory)
+            files.unlink(files.LASTS, directory)
         except OSError as error:
             raise self._state._error("write state of", self.id, error) from error
         finally:
@@ -424,7 +416,7 @@ class Claim:
             self._give_up_name()
             containers = self._state._open("containers")
             try:
-                _remove(self.id, containers)
+                files.remove(self.id, containers)
             finally:
                 os.close(containers)
         except FileNotFoundError:
@@ -442,7 +434,7 @@ class Claim:
             if self.busy:
                 os.close(lock)
             else:
-                _unlock_and_close(lock)
+                files.unlock_and_close(lock)
 
     def _give_up_name(self) -> None:
         try:
@@ -452,175 +444,13 @@ class Claim:
         try:
             fcntl.flock(names, fcntl.LOCK_EX)
             for name in (self.name,) if self.name else os.listdir(names):
-                if _link(names, name) == self.id:
-                    _unlink(name, names)
+                if files.link(names, name) == self.id:
+                    files.unlink(name, names)
         finally:
-            _unlock_and_close(names)
-
-
-def _appear(containers: int, container: str, plan: bytes) -> int:
-    """Make the directory of a container with all that is in it; return the fd of its lock, held."""
-    hidden = f".{container}"
-    in_use = StateError("create container", container, "this id is in use", remedy="choose another id")
-    fcntl.flock(containers, fcntl.LOCK_SH)  # the caller ends it
-    try:
-        os.mkdir(hidden, 0o700, dir_fd=containers)
-    except FileExistsError as error:
-        raise in_use from error
-    lock = -1
-    try:
-        directory = os.open(hidden, _DIRECTORY, dir_fd=containers)
-        try:
-            lock = os.open("lock", _NEW_LOCK, 0o600, dir_fd=directory)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # EAGAIN on NFS, which has only one kind
-            _write(lock, HEADER)
-            _write_file(directory, "plan.json", plan)
-        finally:
-            os.close(directory)
-        os.rename(hidden, container, src_dir_fd=containers, dst_dir_fd=containers)
-    except BaseException as error:
-        _remove(hidden, containers)
-        if lock >= 0:
-            os.close(lock)
-        if isinstance(error, OSError) and error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
-            raise in_use from error
-        raise
-    return lock
+            files.unlock_and_close(names)
 
 
 def _no_container(container: str) -> StateError:
     return StateError(
         "use container", container, "container does not exist", remedy="gocker-oci list", errno=errno.ENOENT
     )
-
-
-def _lasts(containers: int, container: str) -> bool:
-    try:
-        os.stat(f"{container}/{_LASTS}", dir_fd=containers, follow_symlinks=False)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
-
-
-def _lock_if_free(fd: int, kind: int = fcntl.LOCK_EX) -> bool:
-    try:
-        fcntl.flock(fd, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _lock_when_orphaned(fd: int) -> bool | None:
-    """Lock it, waiting if its gocker is gone; None when that one lives, False when it takes too long."""
-    deadline = time.monotonic() + _PATIENCE
-    nap = _NAP_FIRST
-    while not _lock_if_free(fd):
-        if _has_record_lock(fd):
-            return None
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(nap)
-        nap = min(2 * nap, _NAP_LAST)
-    return True
-
-
-def _has_record_lock(fd: int) -> bool:
-    """Whether another process has one on it: F_GETLK, fcntl(2)."""
-    answer = fcntl.fcntl(fd, fcntl.F_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
-    kind: int = _FLOCK.unpack(answer)[0]
-    return kind != fcntl.F_UNLCK
-
-
-def _unlock_and_close(fd: int) -> None:
-    """Closing alone would leave the lock with a process that was forked in between."""
-    fcntl.flock(fd, fcntl.LOCK_UN)
-    os.close(fd)
-
-
-def _write_file(directory: int, name: str, data: bytes) -> None:
-    fd = os.open(name, _NEW_FILE, 0o600, dir_fd=directory)
-    try:
-        _write(fd, data)
-    finally:
-        os.close(fd)
-
-
-def _write(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
-
-
-def _read_lock(fd: int) -> bytes:
-    data = b""
-    while part := os.pread(fd, 1 << 16, len(data)):
-        data += part
-    return data
-
-
-def _last_line(data: bytes) -> bytes:
-    """The last one that is whole, empty ones apart."""
-    *lines, _ = data.split(b"\n")
-    return next((line for line in reversed(lines) if line), b"")
-
-
-def _read_file(directory: int, name: str) -> bytes | None:
-    try:
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    except FileNotFoundError:
-        return None
-    with open(fd, "rb", buffering=0) as file:
-        return file.read()
-
-
-def _sweep(containers: int, hidden: list[str]) -> None:
-    """Remove what a gocker that was killed within `create` has left, unless one is in there now."""
-    if not _lock_if_free(containers):
-        return
-    try:
-        for entry in hidden:
-            _remove(entry, containers)
-    finally:
-        fcntl.flock(containers, fcntl.LOCK_UN)
-
-
-def _remove(entry: str, containers: int) -> None:
-    """Remove a container's directory with the files that we put there; nothing else."""
-    try:
-        directory = os.open(entry, _DIRECTORY, dir_fd=containers)
-    except FileNotFoundError:
-        return
-    try:
-        for name in _FILES:
-            _unlink(name, directory)
-    finally:
-        os.close(directory)
-    with contextlib.suppress(FileNotFoundError):  # another gocker found it without a lock
-        os.rmdir(entry, dir_fd=containers)
-
-
-def _rmdir(entry: str, containers: int) -> None:
-    """Remove a container's directory if it is empty; what others put there is theirs."""
-    try:
-        os.rmdir(entry, dir_fd=containers)
-    except OSError as error:
-        if error.errno not in {errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST}:
-            raise
-
-
-def _unlink(entry: str, directory: int) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(entry, dir_fd=directory)
-
-
-def _link(directory: int, name: str) -> str:
-    """The text of a symbolic link; "" when there is none."""
-    try:
-        return os.readlink(name, dir_fd=directory)
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        if error.errno == errno.EINVAL:
-            return ""
-        raise

@@ -257,7 +257,7 @@ def test_a_container_whose_gocker_is_gone_is_abandoned_with_its_plan(state: Stat
 def test_a_parked_child_that_outlives_its_gocker_keeps_the_container(
     state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gocker.state._PATIENCE", 0.1)
+    monkeypatch.setattr("gocker.statefiles.PATIENCE", 0.1)
     read, write = os.pipe()
 
     def create_and_leave_a_child() -> None:
@@ -272,7 +272,7 @@ def test_a_parked_child_that_outlives_its_gocker_keeps_the_container(
     assert [(claim.id, claim.busy) for claim in busy] == [("abc", True)]
     busy[0].release()
     assert recover(state) == {}
-    monkeypatch.setattr("gocker.state._PATIENCE", 5)
+    monkeypatch.setattr("gocker.statefiles.PATIENCE", 5)
     os.close(write)
     assert recover(state) == {"abc": PLAN}  # waits until the child has ended
     os.close(read)
