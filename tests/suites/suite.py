@@ -90,17 +90,21 @@ def _last_line(text: str) -> str:
 
 
 def enter(runtime: str) -> None:
-    """Start this program again in a mount namespace of its own, with a /run of its own.
+    """Start this program again in a mount namespace of its own, with a /run and a /dev/null of its own.
 
     Crun refuses a hybrid host where cgroup2 has a controller: there it sees none.
     """
     if os.environ.get(INSIDE):
         return
-    script = "mount -t tmpfs -o mode=755 gocker-suite /run"
+    # A /dev/null of its own too: some runtimes give it to the container's user.
+    script = (
+        "mount -t tmpfs -o mode=755 gocker-suite /run && mknod -m 666 /run/null c 1 3"
+        " && mount --bind /run/null /dev/null"
+    )
     controllers = CGROUPS / "unified/cgroup.controllers"
     version = subprocess.run([runtime, "--version"], capture_output=True, text=True, check=False).stdout
     if version.startswith("crun") and controllers.exists():
-        script += f" && mount --bind /dev/null {controllers}"
+        script += f" && : > /run/none && mount --bind /run/none {controllers}"
     script += ' && exec "$@"'
     again = [sys.executable, *sys.argv]
     os.environ[INSIDE] = "1"

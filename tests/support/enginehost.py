@@ -62,11 +62,16 @@ class EngineHost:
             f"mount -t tmpfs -o mode=755 gocker-test {place}" for place in ("/run", "/var/lib", "/var/log")
         ]
         setup = [*tmpfs, f"hostname {NODE}", "ip link set lo up"]
+        # Some runtimes give /dev/null to the container's user.
+        setup += ["mknod -m 666 /run/null c 1 3", "mount --bind /run/null /dev/null"]
         # getaddrinfo(3) with AI_ADDRCONFIG knows no IPv4, not even 127.0.0.1, where there is no other address.
         setup.append("ip address add 192.0.2.1/32 dev lo")
         if is_crun(runtime) and os.path.exists(f"{CGROUPS}/unified/cgroup.controllers"):
             # Crun refuses a hybrid host where cgroup2 has a controller.
-            setup.append(f"mount --bind /dev/null {CGROUPS}/unified/cgroup.controllers")
+            setup += [
+                ": > /run/none",
+                f"mount --bind /run/none {CGROUPS}/unified/cgroup.controllers",
+            ]
         setup.append(f"exec {shlex.join([sys.executable, '-c', FIRST])}")
         self._holder = subprocess.Popen(
             [
@@ -118,7 +123,8 @@ class EngineHost:
         """Start it and wait until `ready` says so."""
         log = f"{self.scratch}/{os.path.basename(argv[0])}.log"
         with open(log, "wb") as file:
-            process = self._popen(argv, env, file.fileno())
+            # By a shell, for the /dev/null of the place.
+            process = self._popen(("sh", "-c", 'exec "$@" < /dev/null', "sh", *argv), env, file.fileno())
         self._daemons.append(process)
         deadline = time.monotonic() + PATIENCE
         while not ready():
