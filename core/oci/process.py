@@ -114,24 +114,27 @@ def _capabilities(section: Section, grantable: frozenset[str]) -> Capabilities:
     }
     for name, outers in within.items():
         for outer in outers:
-            for capability in sets[name]:
-                if capability not in sets[outer]:
-                    section.warn(name, f"{capability} is left out, since it is not in {outer}")
+            gone = [capability for capability in sets[name] if capability not in sets[outer]]
+            _left_out(section, name, gone, f"not in {outer}")
             sets[name] = tuple(capability for capability in sets[name] if capability in sets[outer])
     section.finish()
     return Capabilities(**sets)
 
 
 def _known(section: Section, name: str, grantable: frozenset[str]) -> tuple[str, ...]:
-    chosen = []
-    for capability in dict.fromkeys(section.texts(name)):
-        if capability in grantable:
-            chosen.append(capability)
-        elif capability in caps.NUMBERS:
-            section.warn(name, f"{capability} is left out, since it cannot be given here")
-        else:
-            section.warn(name, f"{show(capability)} is left out, since there is no such capability")
-    return tuple(chosen)
+    asked = tuple(dict.fromkeys(section.texts(name)))
+    unknown = [show(capability) for capability in asked if capability not in caps.NUMBERS]
+    _left_out(section, name, unknown, "no such capability")
+    lacking = [
+        capability for capability in asked if capability in caps.NUMBERS and capability not in grantable
+    ]
+    _left_out(section, name, lacking, "cannot be given here")
+    return tuple(capability for capability in asked if capability in grantable)
+
+
+def _left_out(section: Section, name: str, capabilities: list[str], reason: str) -> None:
+    if capabilities:
+        section.warn(name, f"left out {' '.join(capabilities)}: {reason}")
 
 
 def _rlimits(section: Section) -> tuple[Rlimit, ...]:

@@ -115,9 +115,9 @@ def test_the_five_sets_of_capabilities_are_read() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("CAP_EVERYTHING", '"CAP_EVERYTHING" is left out, since there is no such capability'),
-        ("cap_kill", '"cap_kill" is left out, since there is no such capability'),
-        ("CAP_SYS_BOOT", "CAP_SYS_BOOT is left out, since it cannot be given here"),
+        ("CAP_EVERYTHING", 'left out "CAP_EVERYTHING": no such capability'),
+        ("cap_kill", 'left out "cap_kill": no such capability'),
+        ("CAP_SYS_BOOT", "left out CAP_SYS_BOOT: cannot be given here"),
     ],
 )
 def test_a_capability_that_cannot_be_given_is_left_out_with_a_warning(name: str, reason: str) -> None:
@@ -127,15 +127,22 @@ def test_a_capability_that_cannot_be_given_is_left_out_with_a_warning(name: str,
 
 
 def test_capabilities_that_the_kernel_would_refuse_together_are_left_out_with_a_warning() -> None:
-    sets = {"effective": ["CAP_KILL"], "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]}
-    spec, warnings = read_all(process(capabilities=sets))
+    both = ["CAP_KILL", "CAP_CHOWN"]
+    spec, warnings = read_all(process(capabilities={"effective": both, "inheritable": both, "ambient": both}))
     assert spec.capabilities == Capabilities()
-    start = "process.capabilities"
     assert warnings == (
-        f"{start}.effective: CAP_KILL is left out, since it is not in permitted",
-        f"{start}.inheritable: CAP_KILL is left out, since it is not in bounding",
-        f"{start}.ambient: CAP_KILL is left out, since it is not in permitted",
+        "process.capabilities.effective: left out CAP_KILL CAP_CHOWN: not in permitted",
+        "process.capabilities.inheritable: left out CAP_KILL CAP_CHOWN: not in bounding",
+        "process.capabilities.ambient: left out CAP_KILL CAP_CHOWN: not in permitted",
     )
+
+
+def test_ambient_capabilities_that_are_not_inheritable_are_left_out_as_buildah_writes_them() -> None:
+    names = ["CAP_CHOWN"]
+    sets = {"bounding": names, "permitted": names, "effective": names, "ambient": names}
+    spec, warnings = read_all(process(capabilities=sets))
+    assert (spec.capabilities.effective, spec.capabilities.ambient) == (("CAP_CHOWN",), ())
+    assert warnings == ("process.capabilities.ambient: left out CAP_CHOWN: not in inheritable",)
 
 
 def test_a_container_is_given_what_gocker_has_and_in_a_user_namespace_all() -> None:
