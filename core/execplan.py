@@ -40,7 +40,7 @@ def plan_exec(
     init += identity.first_steps(inside)
     if spec.terminal:
         init += [OpenPty(), AttachConsole()]
-    init += identity.last_steps(inside, seccomp_step(spec, data_root), (LetGo(),))
+    init += identity.last_steps(inside, seccomp_step(spec, data_root, lasting.pid), (LetGo(),))
     return Plan(
         container=lasting.id,
         name=lasting.id,

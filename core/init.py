@@ -13,7 +13,7 @@ One SEQPACKET socket joins it to the launcher; a message is one packet:
        |<------------------- {"parked": [ns, ...]}| only of a container that is created first
        | GO ---------------------------------->| waits for whoever starts it (steps/barrier)
        |<------------------- {"ready": [ns, ...]}| just before the filter and the last hop
-       |<-------- {"listener": path}, with memory| a filter that asks somebody; steps/seccomplistener
+       |<---------- LISTENER, with some memory  | a filter that asks somebody; steps/seccomplistener
        |<-------------------- {"failed": {...}} | a step failed; then _exit
        |<--------- end of file, by close-on-exec| the program runs
        |<------ records of the stub (kernel/stub)| exec failed, or the life of --init

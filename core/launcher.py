@@ -25,7 +25,7 @@ from gocker.kernel.process import has_ended, pidfd_send_signal
 from gocker.kernel.progress import Progress
 from gocker.model import ContainerSpec
 from gocker.plan import Context, Plan, Step
-from gocker.steps.launch import CONSOLE, GO
+from gocker.steps.launch import CONSOLE, GO, LISTENER
 
 _PACKET = 64 << 10
 _NEEDED = ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_DAC_OVERRIDE")
@@ -146,6 +146,8 @@ class Launcher:
         packet, control = _receive(channel)
         if packet == CONSOLE:
             self.console = int.from_bytes(control[0][2][:4], "little")
+        elif packet == LISTENER:
+            self._pass_on(int.from_bytes(control[0][2][:4], "little"), channel)
         elif packet.startswith(b"{"):
             return self._hear(json.loads(packet), channel, end)
         elif packet:
@@ -165,6 +167,16 @@ class Launcher:
             self.step_ns += message.get("parked") or message.get("ready") or ()
             self._ready = "ready" in message
         return "parked" in message and end == "parked"
+
+    def _pass_on(self, memory: int, channel: _socket.socket) -> None:
+        from gocker.steps.seccomplistener import pass_on
+
+        try:
+            pass_on(memory, self.ctx.pidfd, channel.fileno())
+        except (OSError, GockerError) as error:
+            raise self._failed(
+                self.plan.total, "seccomp listener", str(error), _remedy(error), error.errno or 0
+            ) from error
 
     def _number(self, index: int) -> int:
         """Of a step of the init phase."""
@@ -227,8 +239,8 @@ class Launcher:
         channel.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while packet := _receive(channel)[0]:
-                if packet == CONSOLE or packet.startswith(b"{"):  # init's, in a start that was given up
-                    continue
+                if packet in (CONSOLE, LISTENER) or packet.startswith(b"{"):
+                    continue  # init's, in a start that was given up
                 try:
                     self._record(packet)
                 except GockerError as error:

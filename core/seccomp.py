@@ -8,18 +8,28 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import Any
 
 from gocker.digest import sha256
 from gocker.errors import GockerError, UsageError
-from gocker.kernel.seccomp import INSTRUCTION_SIZE, MAX_INSTRUCTIONS, library_stamp
+from gocker.kernel.seccomp import (
+    FILTER_FLAGS,
+    INSTRUCTION_SIZE,
+    MAX_INSTRUCTIONS,
+    NEW_LISTENER,
+    NOTIFY,
+    has_answer,
+    library_stamp,
+)
 from gocker.model import ContainerSpec
 from gocker.record import Record
 from gocker.steps.exec import InstallSeccomp
 
 DEFAULT, UNCONFINED = "default", "unconfined"
-_COMPILER = "1"  # raise it when compiled filters change: older cache files are then not found
+_COMPILER = "2"  # raise it when compiled filters change: older cache files are then not found
 _DEFAULT_PROFILE = os.path.join(os.path.dirname(__file__), "data", "seccomp-default.json")
 _MAX_PROFILE = 4 << 20
+_LISTENER_ONLY = FILTER_FLAGS["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]
 _FLAGS = 4  # bytes before the program in a cache file
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -29,9 +39,11 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 class Filter(Record):
     """A compiled filter."""
 
-    profile: str  # "default" or the path of the profile
+    profile: str  # "default" or the path of the profile, or its name
     program: bytes  # struct sock_filter[]
     flags: int = 0  # SECCOMP_FILTER_FLAG_*
+    listener_path: str = ""  # with NEW_LISTENER: who is told of it
+    listener_metadata: str = ""
 
     @property
     def instructions(self) -> int:
@@ -44,44 +56,63 @@ class Filter(Record):
         return f"sha256:{sha256(self.program).hexdigest()}"
 
 
-def seccomp_step(spec: ContainerSpec, data_root: str) -> InstallSeccomp | None:
-    """The step that installs the filter of `spec`, None when it is unconfined; see `seccomp_filter`."""
-    found = seccomp_filter(spec.seccomp, spec.capabilities.bounding, data_root)
+def seccomp_step(spec: ContainerSpec, data_root: str, first: int = 0) -> InstallSeccomp | None:
+    """The step that installs the filter of `spec`, None when it is unconfined; see `seccomp_filter`.
+
+    `first` is the pid of the container's first process where this is one more of it.
+    """
+    found = seccomp_filter(spec.seccomp, spec.capabilities.bounding, data_root, spec.seccomp_profile)
     if found is None:
         return None
-    return InstallSeccomp(
-        profile=found.profile,
-        digest=found.digest,
-        instructions=found.instructions,
-        flags=found.flags,
-        program=found.program,
-    )
+    values: dict[str, Any] = {
+        "profile": found.profile,
+        "digest": found.digest,
+        "instructions": found.instructions,
+        "flags": found.flags,
+        "program": found.program,
+    }
+    if not found.flags & NEW_LISTENER:
+        return InstallSeccomp(**values)
+    from gocker.steps.seccomplistener import InstallWithListener
+
+    path, metadata = found.listener_path, found.listener_metadata
+    return InstallWithListener(**values, listener=path, metadata=metadata, first=first)
 
 
-def seccomp_filter(profile: str, capabilities: tuple[str, ...], data_root: str) -> Filter | None:
+def seccomp_filter(
+    profile: str, capabilities: tuple[str, ...], data_root: str, text: str = ""
+) -> Filter | None:
     """The filter for `profile` (default, unconfined or the path of a file), None for unconfined.
 
-    `capabilities` are the container's bounding set. The cache is below `data_root` ("" for none); one
-    that is odd or cannot be written is not used. Raise UsageError for a bad profile, KernelError without libseccomp.
+    `text` is the linux.seccomp of a config.json, whose name is then `profile`; `capabilities` are the container's
+    bounding set. The cache is below `data_root` ("" for none); one that is odd or cannot be written is
+    not used. Raise UsageError for a bad profile, KernelError without libseccomp.
     """
-    if profile == UNCONFINED:
+    if profile == UNCONFINED and not text:
         return None
     system = os.uname()
-    data = _read_profile(profile)
+    data = os.fsencode(text) if text else _read_profile(profile)
+    kind = "oci" if text else DEFAULT if profile == DEFAULT else "file"
     # The release stands for minKernel, the stamp for the names that libseccomp knows.
-    parts = (_COMPILER, profile == DEFAULT, system.machine, system.release, library_stamp(), capabilities)
+    parts = (_COMPILER, kind, system.machine, system.release, library_stamp(), capabilities)
     key = sha256(repr(parts).encode() + data).hexdigest()
     directory = _open_cache(data_root)
     try:
         cached = _read_cache(directory, key)
         if cached is None:
-            cached = _compile(profile, data, capabilities, system.machine, system.release)
+            cached = _compile(profile, kind, data, capabilities, system)
             _write_cache(directory, key, cached)
     finally:
         if directory >= 0:
             os.close(directory)
     flags = int.from_bytes(cached[:_FLAGS], "little")
-    return Filter(profile=profile, program=cached[_FLAGS:], flags=flags)
+    found = Filter(profile=profile, program=cached[_FLAGS:], flags=flags)
+    if not flags & NEW_LISTENER:
+        return found
+    from gocker.seccompprofile import parse_profile
+
+    asked = parse_profile(data, profile, system.machine, oci=kind == "oci")
+    return found.replace(listener_path=asked.listener_path, listener_metadata=asked.listener_metadata)
 
 
 def _read_profile(profile: str) -> bytes:
@@ -101,20 +132,26 @@ def _read_profile(profile: str) -> bytes:
         raise GockerError.from_os("read seccomp profile", path, error) from error
 
 
-def _compile(profile: str, data: bytes, capabilities: tuple[str, ...], machine: str, release: str) -> bytes:
+def _compile(
+    profile: str, kind: str, data: bytes, capabilities: tuple[str, ...], system: os.uname_result
+) -> bytes:
+    """Flags and program, as in a cache file."""
     from gocker.seccompcompile import compile_profile
     from gocker.seccompprofile import parse_profile
 
-    parsed = parse_profile(data, profile, machine)
-    strict = profile == DEFAULT
-    program = compile_profile(parsed, capabilities, machine, release, strict=strict)
+    parsed = parse_profile(data, profile, system.machine, oci=kind == "oci")
+    strict = kind == DEFAULT
+    program = compile_profile(parsed, capabilities, system.machine, system.release, strict=strict)
     if not _plausible(len(program)):
         raise UsageError(
             "compile seccomp profile",
             profile,
             f"{len(program) // INSTRUCTION_SIZE} instructions, the kernel takes {MAX_INSTRUCTIONS}",
         )
-    return parsed.flags.to_bytes(_FLAGS, "little") + program
+    flags = parsed.flags
+    # With a listener that nobody can be asked by there would be one fd more, and nothing else.
+    flags = flags | NEW_LISTENER if has_answer(program, NOTIFY) else flags & ~_LISTENER_ONLY
+    return flags.to_bytes(_FLAGS, "little") + program
 
 
 def _plausible(size: int) -> bool:

@@ -26,6 +26,7 @@ _EPERM, _ENOSYS = 1, 38
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C  # asm-generic/ioctls.h
 # Offsets in struct seccomp_data. Both machines are little-endian: the low word comes first.
 _NR, _ARCH, _ARG1_LOW = 0, 4, 24
+_X32 = 1 << 30  # __X32_SYSCALL_BIT
 _LONGEST_JUMP = 255  # of a conditional jump
 _RELEASE = re.compile(r"(\d{1,4})\.(\d{1,4})")
 
@@ -98,14 +99,14 @@ def compile_profile(
     if strict:
         allowed = _always_allowed(rules, machine, newer)
         rules = [rule for rule in rules if rule[0] not in allowed]
-        native = [*_highest(profile, machine, newer), *_allow_ranges(set(allowed.values()))]
+        native = [*_highest(profile, machine, newer, x32=False), *_allow_ranges(set(allowed.values()))]
         native += _newer_answers(rules, machine, newer)
         code = [load(_ARCH), jump_if_equal(ARCHES[machine], 1, 0), answer(KILL_PROCESS), load(_NR), *native]
         code += _guard_terminals(machine)
     else:
         native = _newer_answers(rules, machine, newer)
-        if profile.default_action & ~0xFFFF == ERRNO and profile.unknown_is_enosys:
-            native = [*_highest(profile, machine, newer), *native]
+        if profile.unknown_is_enosys:
+            native = [*_highest(profile, machine, newer, x32="x32" in profile.foreign), *native]
         code = [load(_ARCH), jump_if_equal(ARCHES[machine], 0, 1 + len(native)), load(_NR), *native]
     foreign = () if strict else profile.foreign
     rest = compile_rules(profile.default_action, rules, machine=machine, foreign=foreign)
@@ -119,16 +120,17 @@ def _alternatives(arguments: tuple[Argument, ...]) -> list[tuple[Argument, ...]]
     return [(argument,) for argument in arguments]
 
 
-def _highest(profile: Profile, machine: str, newer: dict[str, int]) -> list[bytes]:
+def _highest(profile: Profile, machine: str, newer: dict[str, int], *, x32: bool) -> list[bytes]:
     """Calls newer than any that the profile has an opinion on answer ENOSYS: libc takes an older call then.
 
-    The x32 ABI's numbers, which start at 2**30, are among them.
+    The x32 ABI's numbers, which start at 2**30, are among them unless `x32` lets that in.
     """
     names = {name for rule in profile.rules for name in rule.names}
     numbers = [syscall_number(name, machine) for name in names]
     numbers += [newer.get(name) for name in names]
     highest = max((number for number in numbers if number is not None), default=0)
-    return [jump_if_at_least(highest + 1, 0, 1), answer(ERRNO | _ENOSYS)]
+    code = [jump_if_at_least(highest + 1, 0, 1), answer(ERRNO | _ENOSYS)]
+    return [jump_if_at_least(_X32, 2, 0), *code] if x32 else code
 
 
 def _newer_answers(rules: list[SyscallRule], machine: str, newer: dict[str, int]) -> list[bytes]:

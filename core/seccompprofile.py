@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import Any
 
@@ -15,6 +16,7 @@ from gocker.kernel.seccomp import (
     KILL_PROCESS,
     KILL_THREAD,
     LOG,
+    NOTIFY,
     TRACE,
     TRAP,
     Argument,
@@ -32,12 +34,45 @@ _ACTIONS = {
     "SCMP_ACT_ERRNO": ERRNO,
     "SCMP_ACT_TRACE": TRACE,
     "SCMP_ACT_LOG": LOG,
+    "SCMP_ACT_NOTIFY": NOTIFY,
     "SCMP_ACT_ALLOW": ALLOW,
 }
 _WITH_NUMBER = {ERRNO, TRACE}  # an errno, or what the tracer is told
 _EPERM = 1
 _MAX_ERRNO = 4095
+_ENOSYS = 38
 _NO_FLAGS = {"SECCOMP_FILTER_FLAG_TSYNC"}  # for all threads: a container starts with one
+_MAX_SOCKET_PATH = 107  # unix(7)
+_PERMISSIVE = {ALLOW, LOG, NOTIFY}  # and TRACE: somebody is asked, or nobody needs to be
+# SCMP_ARCH_*, OCI runtime spec, config-linux, Seccomp. A machine has its own and those that its kernel emulates.
+_ARCHES = frozenset(
+    [
+        "x86",
+        "x86_64",
+        "x32",
+        "arm",
+        "aarch64",
+        "loongarch64",
+        "m68k",
+        "mips",
+        "mips64",
+        "mips64n32",
+        "mipsel",
+        "mipsel64",
+        "mipsel64n32",
+        "parisc",
+        "parisc64",
+        "ppc",
+        "ppc64",
+        "ppc64le",
+        "riscv64",
+        "s390",
+        "s390x",
+        "sh",
+        "sheb",
+    ]
+)
+_EMULATED = {"x86_64": {"x86", "x32"}, "aarch64": {"arm"}}
 
 
 class Condition(Record):
@@ -66,27 +101,41 @@ class Profile(Record):
     foreign: tuple[str, ...] = ()  # libseccomp's names of ABIs that are let in beside the machine's own
     flags: int = 0  # SECCOMP_FILTER_FLAG_*
     unknown_is_enosys: bool = True  # calls newer than the profile get ENOSYS instead of its default
+    listener_path: str = ""  # of the socket whose owner answers for NOTIFY
+    listener_metadata: str = ""
 
 
-def parse_profile(data: bytes, source: str, machine: str) -> Profile:
+def parse_profile(data: bytes, source: str, machine: str, *, oci: bool = False) -> Profile:
     """Read the JSON of a profile; `source` names it in errors. Raise UsageError.
 
     At most 4 MiB and 64 levels deep. What gocker does not understand is an error and not left out:
-    it might be a condition.
+    it might be a condition. `oci` is for the linux.seccomp of a config.json, which has no conditions; there
+    a call that is newer than all that the profile names gets ENOSYS, as runc has it, unless the
+    default lets it through: an explicit defaultErrnoRet is written by every engine.
     """
     reader = _Reader(source)
     root = reader.object(reader.document(data), "profile")
     reader.known(root, "profile", _PROFILE_KEYS)
-    if root.get("listenerPath") or root.get("listenerMetadata"):
-        raise reader.error("listenerPath", "gocker has no seccomp listener")
+    path, metadata = reader.listener(root)
     number = reader.number(root.get("defaultErrnoRet"), "defaultErrnoRet")
-    rules = reader.list(root.get("syscalls"), "syscalls")
+    default = reader.action(root.get("defaultAction"), "defaultAction", number)
+    rules = tuple(
+        reader.rule(rule, f"syscalls[{i}]")
+        for i, rule in enumerate(reader.list(root.get("syscalls"), "syscalls"))
+    )
+    if not path and NOTIFY in {default, *(rule.action for rule in rules)}:
+        raise reader.error("listenerPath", "SCMP_ACT_NOTIFY needs one: the socket of who is to be asked")
+    refuses = default not in _PERMISSIVE and default & ~0xFFFF != TRACE
     return Profile(
-        default_action=reader.action(root.get("defaultAction"), "defaultAction", number),
-        rules=tuple(reader.rule(rule, f"syscalls[{i}]") for i, rule in enumerate(rules)),
+        default_action=default,
+        rules=rules,
         foreign=reader.foreign(root, machine),
         flags=reader.flags(root.get("flags")),
-        unknown_is_enosys=number is None,
+        unknown_is_enosys=(refuses and number != _ENOSYS)
+        if oci
+        else number is None and default & ~0xFFFF == ERRNO,
+        listener_path=path,
+        listener_metadata=metadata,
     )
 
 
@@ -159,12 +208,12 @@ class _Reader:
 
     def action(self, value: Any, where: str, number: int | None) -> int:
         name = self.text(value, where)
-        if name == "SCMP_ACT_NOTIFY":
-            raise self.error(where, "SCMP_ACT_NOTIFY needs a listener, and gocker has none")
         action = _ACTIONS.get(name)
         if action is None:
             raise self.error(where, f"unknown action {name}")
         if action not in _WITH_NUMBER:
+            if number is not None:
+                raise self.error(where, f"{name} has no errno")
             return action
         return action | (_EPERM if number is None else number)
 
@@ -225,7 +274,23 @@ class _Reader:
             self.known(pair, f"archMap[{i}]", {"architecture", "subArchitectures"})
             if _arch_name(self.text(pair.get("architecture"), f"archMap[{i}].architecture")) == machine:
                 names = self.texts(pair.get("subArchitectures"), f"archMap[{i}].subArchitectures")
-        return tuple(name for name in map(_arch_name, names) if name != machine)
+        for name in map(_arch_name, names):
+            if name not in _ARCHES:
+                raise self.error("architectures", f"unknown architecture {name}")
+        emulated = _EMULATED.get(machine, set())
+        return tuple(dict.fromkeys(name for name in map(_arch_name, names) if name in emulated))
+
+    def listener(self, root: dict[str, Any]) -> tuple[str, str]:
+        path, metadata = root.get("listenerPath") or "", root.get("listenerMetadata") or ""
+        if path:
+            path = self.text(path, "listenerPath")
+            if not path.startswith("/") or "\0" in path or len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+                raise self.error("listenerPath", f"not an absolute path of at most {_MAX_SOCKET_PATH} bytes")
+        if metadata:
+            metadata = self.text(metadata, "listenerMetadata")
+            if not path:
+                raise self.error("listenerMetadata", "stands without a listenerPath")
+        return path, metadata
 
     def flags(self, value: Any) -> int:
         bits = 0

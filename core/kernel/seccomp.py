@@ -20,9 +20,16 @@ MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
 
 # include/uapi/linux/seccomp.h
 _SET_MODE_FILTER = 1
-FILTER_FLAGS = {"SECCOMP_FILTER_FLAG_LOG": 1 << 1, "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 1 << 2}
+FILTER_FLAGS = {
+    "SECCOMP_FILTER_FLAG_LOG": 1 << 1,
+    "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 1 << 2,
+    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV": 1 << 5,  # Linux 5.19, and with a listener alone
+}
+NEW_LISTENER = 1 << 3
+"""SECCOMP_FILTER_FLAG_NEW_LISTENER: there is an fd by which NOTIFY asks."""
 KILL_PROCESS, KILL_THREAD, TRAP, ERRNO = 0x80000000, 0x00000000, 0x00030000, 0x00050000
 TRACE, LOG, ALLOW = 0x7FF00000, 0x7FFC0000, 0x7FFF0000
+NOTIFY = 0x7FC00000
 
 # include/uapi/linux/audit.h
 ARCHES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -77,14 +84,22 @@ def answer(action: int) -> bytes:
     return _INSTRUCTION.pack(_RET, 0, 0, action)
 
 
-def install_filter(program: bytes, flags: int = 0) -> None:
+def has_answer(program: bytes, action: int) -> bool:
+    """Whether `program` may end with `action`."""
+    wanted = answer(action)
+    return any(
+        program[at : at + INSTRUCTION_SIZE] == wanted for at in range(0, len(program), INSTRUCTION_SIZE)
+    )
+
+
+def install_filter(program: bytes, flags: int = 0) -> int:
     """Put `program` in force for this process and what it execs, for good.
 
-    Needs no_new_privs or CAP_SYS_ADMIN in the user namespace. Raise OSError. Source: seccomp(2).
+    Return the listener's fd with NEW_LISTENER, which is close-on-exec, else 0. Needs no_new_privs or CAP_SYS_ADMIN in the user namespace. Raise OSError. Source: seccomp(2).
     """
     code = ctypes.create_string_buffer(program, len(program))
     header = _PROGRAM.pack(len(program) // INSTRUCTION_SIZE, ctypes.addressof(code))
-    call("seccomp", _SET_MODE_FILTER, flags, header)
+    return call("seccomp", _SET_MODE_FILTER, flags, header)
 
 
 def library_stamp() -> str:

@@ -53,8 +53,12 @@ class InstallSeccomp(Step):
 
     def execute(self, ctx: Context) -> None:
         """seccomp(SECCOMP_SET_MODE_FILTER)."""
+        self.install()
+
+    def install(self) -> int:
+        """Return what `install_filter` does."""
         try:
-            install_filter(self.program, self.flags)
+            return install_filter(self.program, self.flags)
         except OSError as error:
             remedy = "--security-opt no-new-privileges" if error.errno == errno.EACCES else ""
             raise KernelError.from_os("install seccomp filter", self.profile, error, remedy=remedy) from error

@@ -16,8 +16,11 @@ from gocker.kernel.spawn import spawn
 from gocker.kernel.syscalls import call, unshare
 from gocker.plan import Context, Step
 
-GO, CONSOLE = b"go", b"console"
-"""Packets that let init go on, and that carry the pty master; core/init.py draws the protocol."""
+GO, CONSOLE, LISTENER = b"go", b"console", b"listener"
+"""Packets that let init go on, carry the pty master, and memory to hand over a seccomp listener in.
+
+core/init.py draws the protocol.
+"""
 PARK = "await-start"
 """The step at which a container has been created."""
 

@@ -238,7 +238,7 @@ ERRNO_ALL: dict[str, Any] = {"defaultAction": "SCMP_ACT_ERRNO"}
         ([], "profile: not an object"),
         ({}, "defaultAction: not a text"),
         ({"defaultAction": "SCMP_ACT_PERHAPS"}, "unknown action SCMP_ACT_PERHAPS"),
-        ({"defaultAction": "SCMP_ACT_NOTIFY"}, "SCMP_ACT_NOTIFY needs a listener"),
+        ({"defaultAction": "SCMP_ACT_NOTIFY"}, "listenerPath: SCMP_ACT_NOTIFY needs one"),
         ({**ERRNO_ALL, "defaultErrnoRet": True}, "defaultErrnoRet: not a whole number from 0 to 4095"),
         ({**ERRNO_ALL, "defaultErrnoRet": 5000}, "defaultErrnoRet: not a whole number from 0 to 4095"),
         ({**ERRNO_ALL, "syscalls": {}}, "syscalls: not a list"),
@@ -254,7 +254,7 @@ ERRNO_ALL: dict[str, Any] = {"defaultAction": "SCMP_ACT_ERRNO"}
         ),
         (
             {**ERRNO_ALL, "syscalls": [{"names": ["read"], "action": "SCMP_ACT_NOTIFY"}]},
-            "syscalls[0].action: SCMP_ACT_NOTIFY",
+            "listenerPath: SCMP_ACT_NOTIFY needs one",
         ),
         (
             {**ERRNO_ALL, "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW", "unless": 1}]},
@@ -304,7 +304,15 @@ ERRNO_ALL: dict[str, Any] = {"defaultAction": "SCMP_ACT_ERRNO"}
             "archMap: stands beside architectures",
         ),
         ({**ERRNO_ALL, "flags": ["SECCOMP_FILTER_FLAG_NEW_LISTENER"]}, "NEW_LISTENER is not supported"),
-        ({**ERRNO_ALL, "listenerPath": "/run/x"}, "gocker has no seccomp listener"),
+        ({**ERRNO_ALL, "listenerPath": "run/x"}, "listenerPath: not an absolute path"),
+        ({**ERRNO_ALL, "listenerPath": "/" + "x" * 107}, "of at most 107 bytes"),
+        ({**ERRNO_ALL, "listenerPath": 5}, "listenerPath: not a text"),
+        ({**ERRNO_ALL, "listenerMetadata": "x"}, "listenerMetadata: stands without a listenerPath"),
+        ({"defaultAction": "SCMP_ACT_KILL", "defaultErrnoRet": 1}, "SCMP_ACT_KILL has no errno"),
+        (
+            {**ERRNO_ALL, "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW", "errnoRet": 1}]},
+            "syscalls[0].action: SCMP_ACT_ALLOW has no errno",
+        ),
         ({**ERRNO_ALL, "surprise": 1}, "profile.surprise: gocker does not know this key"),
     ],
 )
@@ -477,7 +485,7 @@ def test_an_unknown_machine_is_refused() -> None:
 
 
 def test_an_unknown_abi_is_refused() -> None:
-    with pytest.raises(KernelError, match="vax: libseccomp does not know it"):
+    with pytest.raises(UsageError, match="unknown architecture vax"):
         custom({**ERRNO_ALL, "architectures": ["SCMP_ARCH_VAX"]})
 
 
