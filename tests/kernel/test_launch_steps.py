@@ -274,6 +274,7 @@ def _be_on_a_console(channel: int, root: str) -> NoReturn:
         mount.set_propagation(b"/", mount.MS_PRIVATE | mount.MS_REC)
         os.setsid()
         ctx = Context(None)
+        ctx.channel = socket.socket(fileno=high)
         mount.attach_at(mount.new_mount("tmpfs"), os.fsencode(root))
         ctx.root = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         for step in (
