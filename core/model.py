@@ -65,6 +65,8 @@ class Rootfs(Record):
     writable: bool = False  # true: bind it; false: overlay with an upper of its own
     readonly: bool = False  # --read-only: the root inside is mounted read-only
     nodev: bool = True  # device files in it cannot be opened
+    recursive: bool = False  # what is mounted below a writable one comes along
+    mapped: bool = True  # in a user namespace its ids are those of the inside; false: those of the host
     propagation: str = ""  # of the root inside, in the end: private slave shared unbindable; "" is private
 
 

@@ -14,7 +14,7 @@ from gocker.steps.masks import MaskPaths, ReadonlyPaths
 from gocker.steps.mounts import BindMount, MountEtc, MountFs, OpenSource
 from gocker.steps.options import sort_options
 from gocker.steps.procfs import PATH as PROC
-from gocker.steps.rootfs import BindRoot, OverlayRoot, PivotRoot, Propagation, RemountRootReadonly
+from gocker.steps.rootfs import BindRoot, OpenRoot, OverlayRoot, PivotRoot, Propagation, RemountRootReadonly
 
 __all__ = ["ETC_FILES", "CgroupRows", "file_system_steps", "layer_steps"]
 
@@ -80,6 +80,8 @@ def layer_steps(spec: ContainerSpec, container_dir: str) -> tuple[Step, ...]:
     sources = _sources(spec, on_host=True)
     if not _mapped(spec):
         return sources
+    if not spec.rootfs.mapped:
+        return (OpenRoot(path=spec.rootfs.lower, recursive=spec.rootfs.recursive), *sources)
     layers = MapLayers(
         lower=spec.rootfs.lower,
         container=container_dir,
@@ -121,7 +123,7 @@ def _root(spec: ContainerSpec, container_dir: str) -> Step:
     rootfs = spec.rootfs
     assert rootfs is not None  # noqa: S101 - file_system_steps looked
     if rootfs.writable:
-        return BindRoot(path=rootfs.lower, nodev=rootfs.nodev)
+        return BindRoot(path=rootfs.lower, nodev=rootfs.nodev, recursive=rootfs.recursive)
     return OverlayRoot(
         lower=(rootfs.lower,),
         upper=f"{container_dir}/upper",
@@ -145,8 +147,13 @@ def _mount_steps(spec: ContainerSpec, mount: Mount, cgroups: CgroupRows) -> list
         own = spec.namespace("cgroup").mode == "private"
         return [MountCgroups(rows=cgroups, target=mount.target, options=mount.options, bind=not own)]
     fallback = "/sys" if mount.kind == "sysfs" and _copied_sys(spec) else ""
+    cls = MountFs
+    if options.copy_up:
+        from gocker.steps.copyup import MountCopy
+
+        cls = MountCopy
     return [
-        MountFs(
+        cls(
             fstype=mount.kind,
             target=mount.target,
             options=mount.options,

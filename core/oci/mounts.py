@@ -36,7 +36,6 @@ _SUPERBLOCK = frozenset({"dirsync", "lazytime", "mand", "sync"})
 _BINDS = ("bind", "rbind")
 _IDMAPS = ("idmap", "ridmap")
 _REFUSED = {
-    "tmpcopyup": ("gocker does not copy what the image has there", "fill the tmpfs in the program, or bind"),
     "remount": ("each mount is a new one", "give that mount its options itself"),
 }
 

@@ -116,6 +116,8 @@ def _rootfs(root: Section, bundle: str, propagation: str) -> Rootfs:
         writable=True,
         readonly=section.flag("readonly") or False,
         nodev=False,
+        recursive=True,
+        mapped=False,
         propagation=propagation,
     )
     section.finish()

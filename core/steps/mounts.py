@@ -45,11 +45,15 @@ class MountFs(Step):
             ctx.fds[self.target] = fd
             target = system_directory(ctx, self.target)
         try:
+            self._fill(fd, target)
             mount.attach(fd, target)
         finally:
             os.close(target)
         if self.follow:
             os.close(fd)
+
+    def _fill(self, fd: int, target: int) -> None:
+        """What is done to it before anybody can see it; nothing."""
 
     def _make(self) -> int:
         options = sort_options(self.options)

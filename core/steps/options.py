@@ -58,6 +58,7 @@ class MountOptions(Record):
     propagation: int = 0  # MS_* kind, with MS_REC where all below are meant; 0 when none was named
     recursive: bool = True  # rbind, which is what docker's -v means, or bind
     idmap: str = ""  # idmap, or ridmap: for all mounts below too
+    copy_up: bool = False  # tmpcopyup: a new tmpfs begins with what is there
     data: tuple[str, ...] = ()  # what is left, for the file system itself
 
 
@@ -67,6 +68,7 @@ def sort_options(options: tuple[str, ...]) -> MountOptions:
     propagation = 0
     recursive = True
     idmap = ""
+    copy_up = False
     data: list[str] = []
     for word in options:
         if word in ATTRIBUTES:
@@ -79,6 +81,8 @@ def sort_options(options: tuple[str, ...]) -> MountOptions:
             recursive = word == "rbind"
         elif word in {"idmap", "ridmap"}:
             idmap = word
+        elif word == "tmpcopyup":
+            copy_up = True
         elif word not in _SAY_NOTHING:
             data.append(word)
     return MountOptions(
@@ -89,6 +93,7 @@ def sort_options(options: tuple[str, ...]) -> MountOptions:
         propagation=propagation,
         recursive=recursive,
         idmap=idmap,
+        copy_up=copy_up,
         data=tuple(data),
     )
 

@@ -123,6 +123,23 @@ _OVERLAY_REMEDIES = {
 }
 
 
+class OpenRoot(Step):
+    """Take a copy of the mount of the root, before the clone: root of a user namespace may not reach it."""
+
+    op = "open-root"
+
+    path: str  # host directory
+    recursive: bool = False  # with what is mounted below
+
+    def describe(self) -> str:
+        """`open_tree PATH  # for /`."""
+        return f"open_tree {'-R ' if self.recursive else ''}{self.path}  # for /"
+
+    def execute(self, ctx: Context) -> None:
+        """Leave the detached mount in `ctx.fds`, which the child inherits."""
+        ctx.fds[LOWER] = _copy_root(self.path, nodev=False, recursive=self.recursive)
+
+
 class BindRoot(Step):
     """Make a host directory the root, written through.
 
@@ -133,31 +150,34 @@ class BindRoot(Step):
 
     path: str  # host directory
     nodev: bool = True  # device files in it cannot be opened
+    recursive: bool = False  # with what is mounted below
 
     def describe(self) -> str:
         """`mount --bind -o nodev PATH /`."""
-        return f"mount --bind {'-o nodev ' if self.nodev else ''}{self.path} /"
+        kind = "--rbind" if self.recursive else "--bind"
+        return f"mount {kind} {'-o nodev ' if self.nodev else ''}{self.path} /"
 
     def execute(self, ctx: Context) -> None:
-        """Set `ctx.root`; mounts below the directory are left out."""
+        """Set `ctx.root`."""
         root = ctx.fds.pop(LOWER, -1)
         if root >= 0:
             mount.attach_at(root, b"/")  # root of a user namespace may not go where it is
         else:
-            root = self._copy()
+            root = _copy_root(self.path, nodev=self.nodev, recursive=self.recursive)
             target = _open_layer(self.path)
             mount.attach(root, target)
             os.close(target)
         ctx.root = root
 
-    def _copy(self) -> int:
-        try:
-            root = mount.clone_tree(mount.AT_FDCWD, os.fsencode(self.path))
-        except OSError as error:
-            raise ImageError.from_os("open root file system", self.path, error) from error
-        attributes = mount.MOUNT_ATTR_NODEV if self.nodev else 0
-        mount.set_attributes(root, attributes, propagation=mount.MS_PRIVATE)
-        return root
+
+def _copy_root(path: str, *, nodev: bool, recursive: bool) -> int:
+    try:
+        root = mount.clone_tree(mount.AT_FDCWD, os.fsencode(path), recursive=recursive)
+    except OSError as error:
+        raise ImageError.from_os("open root file system", path, error) from error
+    attributes = mount.MOUNT_ATTR_NODEV if nodev else 0
+    mount.set_attributes(root, attributes, propagation=mount.MS_PRIVATE, recursive=recursive)
+    return root
 
 
 class RemountRootReadonly(Step):

@@ -85,7 +85,7 @@ def test_a_mount_needs_a_destination() -> None:
     assert refused("destination", destination="") == "is empty"
 
 
-@pytest.mark.parametrize("option", ["tmpcopyup", "remount"])
+@pytest.mark.parametrize("option", ["remount"])
 def test_what_gocker_does_not_do_is_refused_by_name(option: str) -> None:
     assert refused("options[1]", options=["nosuid", option]).startswith(f"{option}: ")
 
@@ -102,7 +102,7 @@ def test_each_option_of_the_specification_is_taken(option: str) -> None:
 
 def test_the_options_that_are_not_followed_are_few() -> None:
     # iversion is passed on: it is for the file system to say whether it has it
-    assert set(OPTIONS) - set(known_options()) == {"remount", "tmpcopyup", "iversion"}
+    assert set(OPTIONS) - set(known_options()) == {"remount", "iversion"}
 
 
 @pytest.mark.parametrize("options", [["bind"], ["bind", "idmap"], ["rbind", "ridmap"]])
