@@ -45,6 +45,7 @@ from gocker.plan import Context, Step
 from gocker.steps.launch import GO, PARK
 
 _PACKET = 64 << 10
+_MAX_SHOWN = 1000  # characters
 _FIRST_FREE = 10  # above the fds that init hands to most programs: 0, 1, 2 and STATUS_FD
 # New ids clear PR_SET_PDEATHSIG, and make dumpable again where the sysctl fs.suid_dumpable is 1: commit_creds().
 _DISARMING = frozenset({"become-root", "set-user"})
@@ -125,7 +126,7 @@ def _failure(index: int, step: Step, error: BaseException) -> dict[str, Any]:
         reason = f"{errno_name(number)}: {error.strerror}{where}"
     else:
         reason = f"{type(error).__name__}: {error}"
-    what = step.describe()
+    what = step.describe()[:_MAX_SHOWN]  # the words of Exec can be longer than a packet
     return {
         "index": index,
         "what": what,
