@@ -61,10 +61,10 @@ def test_devices_sockets_and_what_is_mounted_there_stay_behind(tmp_path: Path) -
 @pytest.mark.parametrize("options", [("tmpcopyup",), ("tmpcopyup", "ro")])
 def test_a_tmpfs_begins_with_what_the_image_has_there(tmp_path: Path, options: tuple[str, ...]) -> None:
     box = Sandbox(str(tmp_path))
-    spec = box.spec(mounts=(Mount(kind="tmpfs", target="/etc", options=options),))
-    script = "grep -c ' /etc tmpfs ' /proc/mounts; ls /etc; touch /etc/new 2>/dev/null && echo writable"
-    os.makedirs(f"{spec.rootfs.lower}/etc", exist_ok=True)  # type: ignore[union-attr]
-    Path(f"{spec.rootfs.lower}/etc/mine").touch()  # type: ignore[union-attr]
+    spec = box.spec(mounts=(Mount(kind="tmpfs", target="/opt", options=options),))
+    script = "grep -c ' /opt tmpfs ' /proc/mounts; ls /opt; touch /opt/new 2>/dev/null && echo writable"
+    os.makedirs(f"{spec.rootfs.lower}/opt", exist_ok=True)  # type: ignore[union-attr]
+    Path(f"{spec.rootfs.lower}/opt/mine").touch()  # type: ignore[union-attr]
     out = run(file_system_steps(spec, box.container), script).split()
     assert out[0] == "1"
     assert "mine" in out
