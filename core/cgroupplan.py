@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
+
 from gocker.api import CgroupController
-from gocker.errors import HierarchyError, LimitError
+from gocker.errors import HierarchyError, LimitError, PluginError
 from gocker.hierarchy import Hierarchies, Place
 from gocker.limits import LimitRequest
 from gocker.model import ContainerSpec, Hierarchy
@@ -12,7 +15,7 @@ from gocker.record import Record
 from gocker.recorder import GroupRecorder, Phases
 from gocker.registry import Registry
 from gocker.rootplan import CgroupRows
-from gocker.steps.cgroup import EnableControllers, MakeCgroup, RemoveCgroup
+from gocker.steps.cgroup import EnableControllers, MakeCgroup, RemoveCgroup, TryControllers
 
 GOCKER_CGROUP = "gocker"
 """Every container's cgroup is gocker/ID below the parent that was asked for, or the root."""
@@ -28,6 +31,7 @@ class Joined(Record):
     path: str  # host directory
     requests: dict[str, LimitRequest]  # by label
     values: dict[str, str]  # by key: what was asked, and the defaults
+    firm: bool  # false: nobody needs it, `ContainerSpec.joins` alone
 
 
 class CgroupPlan(Record):
@@ -44,18 +48,19 @@ def plan_cgroups(
     spec: ContainerSpec, registry: Registry, hierarchies: Hierarchies, phases: Phases
 ) -> CgroupPlan:
     """Append the cgroup steps to the host, parent and remove phases."""
-    cgroup = spec.cgroup_path or f"/{GOCKER_CGROUP}/{spec.id}"
-    asked = _by_controller(spec.limits)
+    cgroup = cgroup_of(spec)
+    asked = by_controller(spec.limits)
     unbound: dict[str, str] = {}
     joined: list[Joined] = []
     _drop_unknown(asked, registry, unbound)
-    for name in _names(spec, asked, registry):
+    firm = _names(spec, asked, registry)
+    for name in sorted({*firm, *_joins(spec, registry)}):
         plugin = registry.controller(name)
         requests = asked.get(name, {})
-        _check_keys(plugin, requests)
+        check_keys(plugin, requests)
         place = hierarchies.place_of(plugin.kernel_names)
         if place is None or place.readonly:
-            _absent(plugin, hierarchies, requests, unbound)
+            refuse_absent(plugin, hierarchies, requests, unbound)
             continue
         given = {request.key: request.value for request in requests.values()}
         joined.append(
@@ -65,6 +70,7 @@ def plan_cgroups(
                 path=place.directory(cgroup),
                 requests=requests,
                 values={**plugin.defaults, **given},
+                firm=name in firm,
             )
         )
     # Roll-back meets last what is made first: cgroup v2 can kill all at once, v1 pids can stop forks.
@@ -88,18 +94,33 @@ def plan_cgroups(
     return CgroupPlan(joined=tuple(joined), born=born, kill=tuple(kill), rows=rows, unbound=unbound)
 
 
+def cgroup_of(spec: ContainerSpec) -> str:
+    """The container's cgroup, below the mount point of each hierarchy."""
+    return spec.cgroup_path or f"/{GOCKER_CGROUP}/{spec.id}"
+
+
 def _recorder(one: Joined, phases: Phases) -> GroupRecorder:
     return GroupRecorder(
         one.plugin.name, one.place.version, one.path, one.place.mountpoint, one.requests, phases
     )
 
 
-def _names(spec: ContainerSpec, asked: dict[str, dict[str, LimitRequest]], registry: Registry) -> list[str]:
+def _names(spec: ContainerSpec, asked: dict[str, dict[str, LimitRequest]], registry: Registry) -> set[str]:
     """Of the controllers with a limit and of the standing ones; all devices are a privileged container's."""
     names = {*asked, *registry.standing_controllers()}
     if spec.privileged:
         names -= {DEVICES} - asked.keys()
-    return sorted(names)
+    return names
+
+
+def _joins(spec: ContainerSpec, registry: Registry) -> set[str]:
+    """What nobody set a limit of and the container is in all the same; one that is refused is left out."""
+    names = set()
+    for name in {*spec.joins} & {*registry.controller_names()}:
+        with suppress(PluginError):
+            registry.controller(name)
+            names.add(name)
+    return names
 
 
 def _require_device_filter(spec: ContainerSpec, registry: Registry, joined: list[Joined]) -> None:
@@ -132,11 +153,13 @@ def _make(joined: list[Joined], hierarchies: Hierarchies, cgroup: str, phases: P
         return ""
     path, base = unified.directory(cgroup), unified.mountpoint
     phases[HOST].append(MakeCgroup(path=path, base=base, version="v2"))
-    wanted = {
-        one.plugin.kernel_names[Hierarchy.V2] for one in joined if one.place.version is Hierarchy.V2
-    } - {"cgroup"}
+    here = [one for one in joined if one.place.version is Hierarchy.V2]
+    wanted = {one.plugin.kernel_names[Hierarchy.V2] for one in here if one.firm} - {"cgroup"}
     if wanted:
         phases[HOST].append(EnableControllers(path=path, base=base, controllers=tuple(sorted(wanted))))
+    more = {one.plugin.kernel_names[Hierarchy.V2] for one in here if not one.firm} - {"cgroup"} - wanted
+    for name in sorted(more):  # apart: one that cannot be had must not cost the others
+        phases[HOST].append(TryControllers(path=path, base=base, controllers=(name,)))
     phases[REMOVE].append(RemoveCgroup(path=path, base=base, controller="cgroup", version="v2"))
     return path
 
@@ -165,7 +188,7 @@ def _drop_unknown(
             del asked[name]
 
 
-def _check_keys(plugin: CgroupController, requests: dict[str, LimitRequest]) -> None:
+def check_keys(plugin: CgroupController, requests: dict[str, LimitRequest]) -> None:
     """Refuse a key that the plug-in does not declare: it would be dropped in silence."""
     for label, request in requests.items():
         if not any(entry.takes(label) for entry in plugin.limits):
@@ -173,7 +196,8 @@ def _check_keys(plugin: CgroupController, requests: dict[str, LimitRequest]) -> 
             raise LimitError("set limit", f"{label}={request.value}", f"unknown; {plugin.name} takes {takes}")
 
 
-def _by_controller(limits: tuple[LimitRequest, ...]) -> dict[str, dict[str, LimitRequest]]:
+def by_controller(limits: Iterable[LimitRequest]) -> dict[str, dict[str, LimitRequest]]:
+    """The requests by name of the controller, then by label. Raise LimitError for one asked twice with two values."""
     asked: dict[str, dict[str, LimitRequest]] = {}
     for request in limits:
         other = asked.setdefault(request.name, {}).setdefault(request.label, request)
@@ -187,7 +211,7 @@ def _by_controller(limits: tuple[LimitRequest, ...]) -> dict[str, dict[str, Limi
     return asked
 
 
-def _absent(
+def refuse_absent(
     plugin: CgroupController,
     hierarchies: Hierarchies,
     requests: dict[str, LimitRequest],

@@ -7,8 +7,9 @@ import os
 from typing import Any
 
 from gocker.errors import StateError
-from gocker.kernel import cgroupfs
+from gocker.kernel import freezer
 from gocker.kernel.process import start_time
+from gocker.limits import LimitRequest
 from gocker.model import Hierarchy
 from gocker.record import Record
 from gocker.state import State
@@ -40,6 +41,9 @@ class Lasting(Record):
     groups: tuple[Group, ...]  # the best one to kill and to freeze from first
     config: str  # config.json
     digest: str  # of the plan
+    updates: tuple[
+        LimitRequest, ...
+    ] = ()  # limits that were asked for since, in place of those of the config
 
     def to_bytes(self) -> bytes:
         """As JSON."""
@@ -57,7 +61,8 @@ def read_lasting(state: State, container: str) -> Lasting:
             for group in data["groups"]
         )
         annotations = tuple((name, value) for name, value in data["annotations"])
-        return Lasting(**{**data, "groups": groups, "annotations": annotations})
+        updates = tuple(LimitRequest(**request) for request in data["updates"])
+        return Lasting(**{**data, "groups": groups, "annotations": annotations, "updates": updates})
     except (ValueError, TypeError, KeyError) as error:
         raise StateError("read state of", container, f"not a state: {error!r}") from error
 
@@ -96,24 +101,19 @@ def open_first(lasting: Lasting) -> int:
     return fd
 
 
-def freezer(lasting: Lasting) -> Group | None:
-    """The cgroup to freeze the container by."""
-    for group in lasting.groups:
-        if group.version == Hierarchy.V2.value and os.path.exists(f"{group.path}/cgroup.freeze"):
-            return group
-        if "freezer" in group.controllers:
-            return group
-    return None
+def freezers(lasting: Lasting) -> list[Group]:
+    """The cgroups that the container can be frozen by, the best one first: v2 lets what is frozen be killed."""
+    return [
+        group
+        for group in lasting.groups
+        if (group.version == Hierarchy.V2.value or "freezer" in group.controllers)
+        and freezer.can_freeze(group.path, group.version)
+    ]
 
 
 def is_frozen(lasting: Lasting) -> bool:
-    """Whether the container is paused."""
-    group = freezer(lasting)
-    if group is None:
-        return False
-    if group.version == Hierarchy.V2.value:
-        return cgroupfs.read_file(group.path, "cgroup.freeze") == "1"
-    return cgroupfs.read_file(group.path, "freezer.self_freezing") == "1"
+    """Whether the container is paused, by whichever of them."""
+    return any(freezer.is_frozen(group.path, group.version) for group in freezers(lasting))
 
 
 def boot_id() -> str:

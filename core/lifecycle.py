@@ -12,13 +12,25 @@ from collections.abc import Callable, Iterator
 from gocker import paths
 from gocker.api import CgroupController
 from gocker.audit import AuditLog
-from gocker.auditevent import rfc3339
+from gocker.auditevent import Event, rfc3339
 from gocker.engine import note_create, usage_of
 from gocker.errors import AuditError, GockerError, KernelError, StateError
 from gocker.hierarchy import read_host
+from gocker.kernel import freezer
 from gocker.kernel.cgroupfs import PATIENCE, kill_all, processes
 from gocker.kernel.process import has_ended, pidfd_send_signal, start_time
-from gocker.lasting import CREATED, STOPPED, Group, Lasting, boot_id, open_first, read_lasting, status_of
+from gocker.lasting import (
+    CREATED,
+    STOPPED,
+    Group,
+    Lasting,
+    boot_id,
+    freezers,
+    is_frozen,
+    open_first,
+    read_lasting,
+    status_of,
+)
 from gocker.launcher import Launcher
 from gocker.model import ContainerSpec, Hierarchy
 from gocker.plan import INIT, plan_from_json
@@ -230,22 +242,52 @@ def _poststart(spec: ContainerSpec, lasting: Lasting, pidfd: int) -> None:
 
 
 def send_signal(container: str, number: int, state: State, *, everybody: bool = False) -> None:
-    """Signal the first process, or every process of the container. Raise GockerError."""
+    """Signal the first process, or every process of the container. Raise GockerError.
+
+    SIGKILL ends everybody, as it does in a PID namespace whose first process goes, and thaws what is frozen
+    by cgroup v1, where no signal would reach it.
+    """
     lasting = read_lasting(state, container)
     if everybody:
-        for pid in _members(lasting):
-            with contextlib.suppress(ProcessLookupError):
-                _signal_member(pid, number, lasting)
-        return
-    pidfd = _open_to_signal(lasting)
+        _signal_all(lasting, number)
+    else:
+        pidfd = _open_to_signal(lasting)
+        try:
+            if number == signal.SIGKILL and not _is_first(lasting.pid):
+                _signal_all(lasting, number)
+            pidfd_send_signal(pidfd, number)
+        except ProcessLookupError as error:
+            if number != signal.SIGKILL:
+                raise _not_running("kill container", container) from error
+        except OSError as error:
+            raise KernelError.from_os("kill container", container, error) from error
+        finally:
+            os.close(pidfd)
+    if number == signal.SIGKILL:
+        _thaw(lasting)
+
+
+def _is_first(pid: int) -> bool:
+    """Whether it is process 1 of a PID namespace, whose end is that of all others in it. Source: proc_pid_status(5)."""
     try:
-        pidfd_send_signal(pidfd, number)
-    except ProcessLookupError as error:
-        raise _not_running("kill container", container) from error
-    except OSError as error:
-        raise KernelError.from_os("kill container", container, error) from error
-    finally:
-        os.close(pidfd)
+        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
+            ids = next((line.split() for line in file if line.startswith("NSpid:")), [])
+    except (FileNotFoundError, ProcessLookupError):
+        return True  # nobody is left to be killed by it
+    return ids[-1:] == ["1"]
+
+
+def _thaw(lasting: Lasting) -> None:
+    """Let what was killed while it was frozen by cgroup v1 come to its end."""
+    for group in freezers(lasting):
+        if group.version == Hierarchy.V1.value and freezer.is_frozen(group.path, group.version):
+            freezer.thaw(group.path, group.version)
+
+
+def _signal_all(lasting: Lasting, number: int) -> None:
+    for pid in _members(lasting):
+        with contextlib.suppress(ProcessLookupError):
+            _signal_member(pid, number, lasting)
 
 
 def _open_to_signal(lasting: Lasting) -> int:
@@ -275,6 +317,9 @@ def _signal_member(pid: int, number: int, lasting: Lasting) -> None:
 
 def kill_everything(lasting: Lasting) -> None:
     """SIGKILL for every process, a frozen container thawed so that they can go. Raise GockerError, OSError."""
+    if is_frozen(lasting):
+        _signal_all(lasting, signal.SIGKILL)  # before the thaw: nothing runs on
+        _thaw(lasting)
     for group in lasting.groups[:1]:
         kill_all(group.path, group.version)
     with contextlib.suppress(StateError, ProcessLookupError):
@@ -346,10 +391,14 @@ def controllers_of(lasting: Lasting, registry: Registry) -> list[tuple[CgroupCon
     ]
 
 
-def _write(audit: AuditLog, launcher: Launcher, lasting: Lasting, claim: Claim) -> None:
+def write_or_owe(audit: AuditLog, events: list[Event], lasting: Lasting, claim: Claim) -> None:
     """What the log cannot take is owed to it; the container lives, so nobody is told but by the next command."""
     try:
-        audit.write(launcher.events, container=lasting.id, plan=lasting.digest)
+        audit.write(events, container=lasting.id, plan=lasting.digest)
     except AuditError:
-        claim.owe(json.dumps([event.asdict() for event in launcher.events], default=str).encode("ascii"))
+        claim.owe(json.dumps([event.asdict() for event in events], default=str).encode("ascii"))
+
+
+def _write(audit: AuditLog, launcher: Launcher, lasting: Lasting, claim: Claim) -> None:
+    write_or_owe(audit, launcher.events, lasting, claim)
     launcher.events = []

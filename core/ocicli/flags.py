@@ -149,7 +149,7 @@ VERBS = {
         text="List the processes of a container.",
         usage="ID [PS OPTION...]",
         flags=((("--format", "-f"), {"metavar": "[table|json]", "default": "table", "help": "How."}), *_HELP),
-        words=1,
+        words=0,
         most=1 << 30,
     ),
     "pause": Verb(text="Freeze every process of a container.", usage="ID"),

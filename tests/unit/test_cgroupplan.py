@@ -38,6 +38,7 @@ from gocker.steps.cgroup import (
     MakeCgroup,
     OpenCgroup,
     RemoveCgroup,
+    TryControllers,
     WriteLimit,
 )
 
@@ -71,6 +72,35 @@ def test_every_container_is_in_the_standing_controllers_and_no_others() -> None:
 
 def test_a_limit_brings_its_controller_in() -> None:
     assert "cpuset" in [one.plugin.name for one in cgroups(host(V1), "cpuset=0").joined]
+
+
+JOINS = ("cpu", "cpuset", "freezer", "nosuch")
+
+
+def test_what_it_joins_it_is_in_without_a_limit() -> None:
+    found = cgroups(host(HYBRID), joins=JOINS)
+    names = [one.plugin.name for one in found.joined]
+    assert {"cpu", "cpuset", "freezer"} <= set(names)
+    assert "nosuch" not in names
+    assert found.unbound == {}
+    assert limits(where=HYBRID, joins=JOINS) == limits(where=HYBRID)
+
+
+def test_what_it_joins_and_the_host_lacks_is_left_out_in_silence() -> None:
+    where = Hierarchies((place("cgroup", Hierarchy.V2), place("cpu", Hierarchy.V2)))
+    assert {one.plugin.name for one in cgroups(where, joins=JOINS).joined} == {
+        "cpu",
+        "cpuacct",
+        "devices",
+        "freezer",
+    }
+
+
+def test_on_v2_what_it_joins_is_handed_down_where_that_can_be_had_each_apart() -> None:
+    planned = plan(spec("cpushare=512", joins=JOINS), host(V2))
+    assert [step.controllers for step in steps(planned, TryControllers)] == [("cpuset",)]
+    (firm,) = [step for step in steps(planned, EnableControllers) if step.op == EnableControllers.op]
+    assert "cpuset" not in firm.controllers
 
 
 def test_what_undoing_meets_first_is_v2_then_pids() -> None:
