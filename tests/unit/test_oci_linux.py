@@ -107,6 +107,11 @@ def test_a_bad_map_is_refused(maps: Any, path: str, reason: str) -> None:
     assert refused(f"uidMappings{path}", "user", uidMappings=maps, gidMappings=MAPS).startswith(reason)
 
 
+def test_as_many_lines_as_the_kernel_takes_are_read() -> None:
+    maps = [mapping(n, n + 1000, 1) for n in range(340)]
+    assert len(read(linux("user", uidMappings=maps, gidMappings=maps)).uid_map) == 340
+
+
 def test_the_full_map_is_read() -> None:
     full = [mapping(0, 0, 2**32 - 1)]
     assert read(linux("user", uidMappings=full, gidMappings=full)).uid_map[0].count == 2**32 - 1
@@ -177,6 +182,7 @@ def test_a_bad_device_is_refused(change: dict[str, Any], name: str, reason: str)
         ("//a/./b/", "/a/b"),
         ("a/b", "/gocker/a/b"),
         ("/a:b:c", "/a:b:c"),
+        (f"/{'n' * 255}", f"/{'n' * 255}"),
         ("/user.slice/x:y", "/user.slice/x:y"),
     ],
 )

@@ -196,9 +196,10 @@ def test_a_scheduler_is_read() -> None:
     assert read(process(scheduler={"policy": "SCHED_BATCH", "nice": -20})).scheduler == Scheduler(
         policy="SCHED_BATCH", nice=-20
     )
-    assert read(process(scheduler={"policy": "SCHED_RR", "priority": 99})).scheduler == Scheduler(
-        policy="SCHED_RR", priority=99
-    )
+    for priority in (1, 99):
+        assert read(process(scheduler={"policy": "SCHED_RR", "priority": priority})).scheduler == Scheduler(
+            policy="SCHED_RR", priority=priority
+        )
 
 
 @pytest.mark.parametrize(
