@@ -24,7 +24,7 @@ from gocker.plan import Context, Step
 from gocker.steps import identity
 from gocker.steps.capabilities import DropBounding, NoNewPrivileges
 from gocker.steps.identity import Chdir, JoinSessionKeyring, Umask, Undumpable
-from gocker.steps.launch import BecomeRoot
+from gocker.steps.launch import GO, BecomeRoot
 from gocker.steps.limits import OomScoreAdj, RaiseRlimits, SetRlimits
 from gocker.steps.program import FindProgram
 from gocker.steps.users import SetUser
@@ -209,7 +209,7 @@ def test_new_ids_do_not_make_the_first_process_dumpable_again() -> None:
         lambda: init.enter((new_ids, Call(tell)), Context(None), theirs, (0, 1, 2), progress), 0
     )
     with ours, theirs:
-        ours.send(init.GO + b" 1")
+        ours.send(GO + b" 1")
         assert os.waitpid(pid, 0)[1] >> 8 == 125
         (message,) = [text for _ in range(2) if (text := json.loads(ours.recv(4096))).get("failed")]
     os.close(pidfd)

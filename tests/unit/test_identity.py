@@ -16,7 +16,7 @@ from gocker.errors import ExecError, GockerError, UsageError
 from gocker.kernel import caps
 from gocker.model import ContainerSpec, Rlimit, plain_capabilities
 from gocker.plan import Plan
-from gocker.steps import identity
+from gocker.steps import identity, quote
 from gocker.steps.capabilities import SetCapabilities
 from gocker.steps.exec import InstallSeccomp
 from gocker.steps.program import DEFAULT_PATH, find_program
@@ -460,4 +460,4 @@ def test_the_plan_holds_no_value_of_the_environment_and_no_filter_program() -> N
     ],
 )
 def test_words_are_quoted_for_a_shell(text: str, quoted: str) -> None:
-    assert identity.quote(text) == quoted
+    assert quote(text) == quoted

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gocker.cli.flags import START_FLAGS
+from gocker.cli.flags import START_FLAGS, Flags
 from gocker.cli.quick import Unclear, parse
 from gocker.cli.run import command
 
@@ -71,7 +71,7 @@ def test_what_is_wrong_or_rare_is_left_to_click(arguments: list[str]) -> None:
         parse(START_FLAGS, arguments)
 
 
-FLAGS = ((("--bundle", "-b"), {}), (("--detach", "-d"), {"is_flag": True}))
+FLAGS: Flags = ((("--bundle", "-b"), {}), (("--detach", "-d"), {"is_flag": True}))
 
 
 @pytest.mark.parametrize(
