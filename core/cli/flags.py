@@ -29,6 +29,52 @@ RUN_FLAGS: Flags = (
         {"metavar": "N", "help": "Relative CPU weight, 1024 is usual: --limit cpushare."},
     ),
     (("--pids-limit",), {"metavar": "N", "help": "Most processes: --limit pids."}),
+    (("--cpus",), {"metavar": "N", "help": "CPU time in whole CPUs, as 1.5: --limit cpu."}),
+    (("--cpu-quota",), {"metavar": "US", "help": "CPU time in each period: --limit cpu.quota."}),
+    (("--cpu-period",), {"metavar": "US", "help": "The period of the quota: --limit cpu.period."}),
+    (("--cpu-rt-runtime",), {"metavar": "US", "help": "Realtime in each period: --limit cpu.rt_runtime."}),
+    (("--cpu-rt-period",), {"metavar": "US", "help": "The realtime period: --limit cpu.rt_period."}),
+    (("--blkio-weight",), {"metavar": "N", "help": "Weight at the disks, 10 to 1000: --limit blkio.weight."}),
+    (
+        ("--blkio-weight-device",),
+        {**_MANY, "metavar": "DEVICE:N", "help": "Weight at one disk: --limit blkio.weight_device."},
+    ),
+    (
+        ("--device-read-bps",),
+        {**_MANY, "metavar": "DEVICE:SIZE", "help": "Bytes read a second: --limit blkio.read_bps."},
+    ),
+    (
+        ("--device-write-bps",),
+        {**_MANY, "metavar": "DEVICE:SIZE", "help": "Bytes written a second: --limit blkio.write_bps."},
+    ),
+    (
+        ("--device-read-iops",),
+        {**_MANY, "metavar": "DEVICE:N", "help": "Reads a second: --limit blkio.read_iops."},
+    ),
+    (
+        ("--device-write-iops",),
+        {**_MANY, "metavar": "DEVICE:N", "help": "Writes a second: --limit blkio.write_iops."},
+    ),
+    (
+        ("--memory-swappiness",),
+        {"metavar": "N", "help": "How readily it is swapped, 0 to 100: --limit memory.swappiness."},
+    ),
+    (
+        ("--oom-kill-disable",),
+        {"is_flag": True, "help": "Stop programs instead of killing one: --limit memory.oom_kill_disable."},
+    ),
+    (
+        ("--device",),
+        {
+            **_MANY,
+            "metavar": "PATH[:INSIDE][:rwm]",
+            "help": "Make a device of the host's inside, and allow it.",
+        },
+    ),
+    (
+        ("--device-cgroup-rule",),
+        {**_MANY, "metavar": "RULE", "help": "Allow devices, as 'c 10:229 rw': --limit devices.allow."},
+    ),
     (
         ("--cgroup-parent",),
         {"metavar": "PATH", "default": "", "help": "Make the container's cgroup below this one."},

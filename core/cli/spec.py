@@ -12,7 +12,7 @@ from gocker.defaults import MASKED_PATHS, READONLY_PATHS
 from gocker.errors import UsageError
 from gocker.kernel.caps import docker_capabilities
 from gocker.limits import LimitRequest, parse_limit
-from gocker.model import ContainerSpec, IdMap, NamespaceRequest, Rlimit, Rootfs, plain_capabilities
+from gocker.model import ContainerSpec, Device, IdMap, NamespaceRequest, Rlimit, Rootfs, plain_capabilities
 from gocker.state import SHORT_ID, new_id
 from gocker.steps.namespaces import sysctl_parts
 
@@ -25,6 +25,23 @@ _LIMIT_FLAGS = (
     ("cpuset_mems", "cpuset.mems"),
     ("cpu_shares", "cpushare"),
     ("pids_limit", "pids"),
+    ("cpus", "cpu"),
+    ("cpu_quota", "cpu.quota"),
+    ("cpu_period", "cpu.period"),
+    ("cpu_rt_runtime", "cpu.rt_runtime"),
+    ("cpu_rt_period", "cpu.rt_period"),
+    ("blkio_weight", "blkio.weight"),
+    ("memory_swappiness", "memory.swappiness"),
+)
+_NOT_SET = {"memory_swappiness": "-1", **dict.fromkeys(("cpus", "cpu_quota", "cpu_period"), "0")}
+_NOT_SET |= dict.fromkeys(("cpu_rt_runtime", "cpu_rt_period", "blkio_weight"), "0")
+"""What docker takes for no limit."""
+_LIST_FLAGS = (
+    ("blkio_weight_device", "blkio.weight_device"),
+    ("device_read_bps", "blkio.read_bps"),
+    ("device_write_bps", "blkio.write_bps"),
+    ("device_read_iops", "blkio.read_iops"),
+    ("device_write_iops", "blkio.write_iops"),
 )
 _NAMESPACE_FLAGS = (
     ("uts", "uts"),
@@ -61,6 +78,7 @@ def build_spec(options: Options, find_rootfs: Any) -> ContainerSpec:
     privileged: bool = options["privileged"]
     no_new_privileges, seccomp = _security(options["security_opt"], privileged=privileged)
     hostname = _hostname(options, container, private=modes["uts"] == "private")
+    nodes, device_rules = _devices(options)
     return ContainerSpec(
         id=container,
         name=options["name"] or container[:SHORT_ID],
@@ -77,7 +95,8 @@ def build_spec(options: Options, find_rootfs: Any) -> ContainerSpec:
         uid_map=uid_map,
         gid_map=gid_map,
         time_offsets=_time_offsets(options, private=modes["time"] == "private"),
-        limits=_limits(options),
+        limits=_limits(options, device_rules),
+        devices=nodes,
         cgroup_path=_cgroup_path(options["cgroup_parent"], container),
         mounts=mounts(options, modes, gid_map),
         etc=True,
@@ -124,9 +143,27 @@ def _root(
     return rootfs, arguments[0], arguments[1:]
 
 
-def _limits(options: Options) -> tuple[LimitRequest, ...]:
-    texts = [f"{label}={options[flag]}" for flag, label in _LIMIT_FLAGS if options[flag] is not None]
+def _limits(options: Options, device_rules: str) -> tuple[LimitRequest, ...]:
+    texts = [
+        f"{label}={options[flag]}"
+        for flag, label in _LIMIT_FLAGS
+        if options[flag] not in (None, _NOT_SET.get(flag))
+    ]
+    texts += [f"{label}={','.join(options[flag])}" for flag, label in _LIST_FLAGS if options[flag]]
+    if options["oom_kill_disable"]:
+        texts.append("memory.oom_kill_disable=true")
+    if device_rules:
+        texts.append(f"devices.allow={device_rules}")
     return tuple(parse_limit(text) for text in (*options["limit"], *texts))
+
+
+def _devices(options: Options) -> tuple[tuple[Device, ...], str]:
+    """The nodes and the rules that were asked for."""
+    if not options["device"] and not options["device_cgroup_rule"]:
+        return (), ""
+    from gocker.cli.devices import devices
+
+    return devices(options)
 
 
 def _namespaces(options: Options) -> tuple[NamespaceRequest, ...]:

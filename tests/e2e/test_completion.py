@@ -72,7 +72,12 @@ def test_bash_completes_commands() -> None:
 
 def test_bash_completes_options_of_gocker_and_of_a_command() -> None:
     assert in_bash("gocker", "--v") == ["--version"]
-    assert in_bash("gocker", "run", "--memory") == ["--memory", "--memory-swap", "--memory-reservation"]
+    assert in_bash("gocker", "run", "--memory") == [
+        "--memory",
+        "--memory-swap",
+        "--memory-reservation",
+        "--memory-swappiness",
+    ]
     assert "--report" in in_bash("gocker", "run", "--re")
     assert "--report" not in in_bash("gocker", "plan", "--re")
 
@@ -104,7 +109,8 @@ def test_zsh_completes_commands_with_what_they_do() -> None:
 
 def test_zsh_completes_options_with_what_they_mean() -> None:
     assert in_zsh("gocker", "run", "--memory-s") == {
-        "--memory-swap": "Memory and swap together: --limit memory.swap."
+        "--memory-swap": "Memory and swap together: --limit memory.swap.",
+        "--memory-swappiness": "How readily it is swapped, 0 to 100: --limit memory.swappiness.",
     }
 
 
