@@ -15,26 +15,17 @@ Maps = tuple[tuple[IdMap, ...], tuple[IdMap, ...]]
 OPTIONS = (  # OCI runtime spec, config, Linux mount options: the file-system-independent ones
     *("async", "atime", "bind", "defaults", "dev", "diratime", "dirsync", "exec", "idmap", "iversion"),
     *("lazytime", "loud", "mand", "noatime", "nodev", "nodiratime", "noexec", "noiversion", "nolazytime"),
-    *("nomand", "norelatime", "nostrictatime", "nosuid", "nosymfollow", "private", "ratime", "rbind", "rdev"),
-    *("rdiratime", "relatime", "remount", "rexec", "ridmap", "rnoatime", "rnodev", "rnodiratime", "rnoexec"),
-    *(
-        "rnorelatime",
-        "rnostrictatime",
-        "rnosuid",
-        "rnosymfollow",
-        "ro",
-        "rprivate",
-        "rrelatime",
-        "rro",
-        "rrw",
-    ),
-    *("rshared", "rslave", "rstrictatime", "rsuid", "rsymfollow", "runbindable", "rw", "shared", "silent"),
-    *("slave", "strictatime", "suid", "symfollow", "sync", "tmpcopyup", "unbindable"),
+    *("nomand", "norelatime", "nostrictatime", "nosuid", "nosymfollow", "private", "ratime", "rbind"),
+    *("rdev", "rdiratime", "relatime", "remount", "rexec", "ridmap", "rnoatime", "rnodev", "rnodiratime"),
+    *("rnoexec", "rnorelatime", "rnostrictatime", "rnosuid", "rnosymfollow", "ro", "rprivate", "rrelatime"),
+    *("rro", "rrw", "rshared", "rslave", "rstrictatime", "rsuid", "rsymfollow", "runbindable", "rw"),
+    *("shared", "silent", "slave", "strictatime", "suid", "symfollow", "sync", "tmpcopyup", "unbindable"),
 )
 _SUPERBLOCK = frozenset({"dirsync", "lazytime", "mand", "sync"})
 """What the kernel itself takes from a file system's options: vfs_parse_fs_param() of fs/fs_context.c."""
 _BINDS = ("bind", "rbind")
 _IDMAPS = ("idmap", "ridmap")
+_COPY_UP = "tmpcopyup"
 _REFUSED = {
     "remount": ("each mount is a new one", "give that mount its options itself"),
 }
@@ -83,6 +74,8 @@ def _kind(section: Section) -> tuple[str, tuple[str, ...]]:
         if option in _REFUSED:
             reason, remedy = _REFUSED[option]
             raise section.error("options", f"{option}: {reason}", remedy, index=index)
+        if option == _COPY_UP and (binds or fstype != "tmpfs"):
+            raise section.error("options", f"{option} is for a new tmpfs alone", index=index)
         if (binds or fstype == "bind") and sort_options((option,)).data:
             raise section.error("options", f"a bind mount has no option {show(option)}", index=index)
     if binds:

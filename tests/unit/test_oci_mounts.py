@@ -105,6 +105,13 @@ def test_the_options_that_are_not_followed_are_few() -> None:
     assert set(OPTIONS) - set(known_options()) == {"remount", "iversion"}
 
 
+@pytest.mark.parametrize(("fstype", "options"), [("none", ["bind"]), ("bind", []), ("proc", [])])
+def test_only_a_tmpfs_begins_with_what_is_there(fstype: str, options: list[str]) -> None:
+    assert "tmpcopyup" in only(options=["tmpcopyup"]).options
+    reason = refused(f"options[{len(options)}]", type=fstype, source="/srv", options=[*options, "tmpcopyup"])
+    assert reason == "tmpcopyup is for a new tmpfs alone"
+
+
 @pytest.mark.parametrize("options", [["bind"], ["bind", "idmap"], ["rbind", "ridmap"]])
 def test_a_bind_may_have_its_ids_mapped(options: list[str]) -> None:
     found = only(source="/srv", options=options, uidMappings=MAPS, gidMappings=MAPS)

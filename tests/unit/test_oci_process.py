@@ -252,7 +252,7 @@ def test_a_cpu_list_that_is_none_is_refused(text: str) -> None:
 
 def test_what_windows_has_is_ignored_in_silence() -> None:
     config = process(commandLine="sh", user={"username": "x"})
-    assert read_all(config) == (read(process()), ())
+    assert read_all(config) == (read(process(user={})), ())
 
 
 def test_a_process_json_says_what_differs_from_the_container() -> None:
