@@ -46,14 +46,14 @@ class Handover:
             raise KernelError("read handover", "", f"{size} bytes")
         return os.pread(self._fd, size, _CELLS)
 
-    def give(self, number: int) -> bool:
+    def give(self, number: int, most: int = _MOST_LOOKS) -> bool:
         """Offer the fd `number` and wait until the other has it, without one system call; False when it does not come.
 
-        A seccomp filter may forbid all calls, and an asking one would ask a listener that nobody has yet.
+        `most` is how often to look. A seccomp filter may forbid all calls, and an asking one would ask a listener that nobody has yet.
         """
         self._number.value = number + 1
         taken = self._taken
-        return any(taken.value for _ in range(_MOST_LOOKS))
+        return any(taken.value for _ in range(most))
 
     @property
     def number(self) -> int:

@@ -11,6 +11,7 @@ import os
 import struct
 import sys
 from collections.abc import Sequence
+from fcntl import F_GETFD, FD_CLOEXEC, fcntl
 
 from gocker.errors import KernelError
 from gocker.kernel.syscalls import call, prctl
@@ -58,6 +59,14 @@ def raw_getcwd() -> bytes:
 def close_on_exec_from(first: int) -> None:
     """Let exec close every fd from `first` on; close_range(2), Linux 5.11."""
     call("close_range", first, _MAX_FD, _CLOSE_RANGE_CLOEXEC)
+
+
+def outlives_exec(fd: int) -> bool:
+    """Whether `fd` is open and not close-on-exec. All that Python opens is; what it was started with cannot be."""
+    try:
+        return not fcntl(fd, F_GETFD) & FD_CLOEXEC
+    except OSError:
+        return False
 
 
 def close_all_but(keep: set[int]) -> None:

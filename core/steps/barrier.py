@@ -66,8 +66,9 @@ class AwaitStart(Step):
             os._exit(0)
         prctl(PR_SET_PDEATHSIG, 0)
         listener = _socket.socket(fileno=ctx.fds.pop(_KEY))
-        number = ctx.channel.fileno()  # what the program gets lies below it
-        ids.close_all_but({*range(number), *ctx.fds.values(), listener.fileno(), stub.stub_fd()})
+        number = ctx.channel.fileno()  # what the program gets lies below it, and outlives an exec
+        kept = filter(ids.outlives_exec, range(number))
+        ids.close_all_but({*kept, *ctx.fds.values(), listener.fileno(), stub.stub_fd()})
         while True:
             fd, _ = listener._accept()  # type: ignore[attr-defined]  # in no stub
             if fd != number:

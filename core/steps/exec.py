@@ -29,8 +29,8 @@ class CloseFds(Step):
         """close_range(2); the stub closes the status socket on exec itself, or does not run the program."""
         status = stub.STATUS_FD + self.preserve
         ids.close_on_exec_from(status + 1)
-        for fd in range(stub.STATUS_FD, status + 1):
-            os.set_inheritable(fd, True)
+        # Below it, what the caller passed on outlives an exec already; what gocker opened there does not.
+        os.set_inheritable(status, True)
 
 
 class InstallSeccomp(Step):

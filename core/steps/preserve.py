@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 
-from gocker.errors import KernelError
+from gocker.kernel.ids import outlives_exec
 from gocker.kernel.stub import STATUS_FD
 from gocker.plan import Context, Step
 
@@ -23,20 +21,13 @@ class PreserveFds(Step):
         return " ".join(["exec", *(f"{fd}>&{fd}" for fd in self._fds())])
 
     def execute(self, ctx: Context) -> None:
-        """Let go of gocker's own copies, once it is proved that they are the caller's (SECURITY R4).
+        """Let go of gocker's own copies of those that are the caller's (SECURITY R4).
 
-        All that gocker opens is close-on-exec; what it was started with cannot have been.
+        All that gocker opens is close-on-exec, so that an exec closes it in the first process; what gocker
+        was started with cannot have been. A number that the caller has not opened is passed over.
         """
-        for fd in self._fds():
-            try:
-                flags = fcntl.fcntl(fd, fcntl.F_GETFD)
-            except OSError as error:
-                raise KernelError.from_os("preserve fd", str(fd), error) from error
-            if flags & fcntl.FD_CLOEXEC:
-                reason = "gocker was not started with it"
-                raise KernelError("preserve fd", str(fd), reason, errno=errno.EBADF)
         if ctx.pid:
-            for fd in self._fds():
+            for fd in filter(outlives_exec, self._fds()):
                 os.close(fd)
 
     def _fds(self) -> range:

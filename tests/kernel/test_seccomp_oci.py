@@ -67,7 +67,7 @@ def test_without_a_rule_the_call_is_made() -> None:
 
 @pytest.mark.parametrize(("number", "name"), [(None, "EPERM"), (28, "ENOSPC"), (38, "ENOSYS")])
 def test_errno(number: int | None, name: str) -> None:
-    more = {} if number is None else {"errnoRet": number}
+    more: dict[str, Any] = {} if number is None else {"errnoRet": number}
     assert probe(ASK, rule("personality", **more)).lines == [name]
 
 

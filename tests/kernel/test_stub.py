@@ -101,6 +101,34 @@ def test_a_program_that_is_none_is_reported(init: bool, tmp_path: Path) -> None:
     assert run(str(path), "noise", init=init).records == [(stub.EXEC_FAILED, errno.ENOEXEC)]
 
 
+class Number(int):
+    """Written as the test wants it."""
+
+    text = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Lie(Step):
+    """Exec the stub with another number for its socket."""
+
+    op = "test-lie"
+
+    text: str
+
+    def execute(self, ctx: Context) -> None:
+        number = Number()
+        number.text = self.text
+        stub.exec_stub(ctx.fds["stub"], stub.EXEC, "/bin/echo", ("echo", "ran"), (), number)
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "4294967299", "3x", "99"])
+def test_where_the_socket_is_said_to_be_and_is_not_no_program_runs(text: str) -> None:
+    outcome = launch([CloseFds(), Lie(text=text)])
+    assert (outcome.code, outcome.output) == (125, b"")
+
+
 def test_without_a_status_socket_no_program_runs() -> None:
     outcome = run("/bin/echo", "echo", "ran", status=False)
     assert (outcome.code, outcome.output) == (125, b"")

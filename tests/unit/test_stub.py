@@ -124,12 +124,14 @@ def test_a_nul_byte_is_refused_before_the_exec(argv: list[str], env: list[tuple[
         stub.exec_stub(stub.stub_fd(), stub.EXEC, "/bin/true", argv, env)
 
 
-def emulate(path: Path, mode: str, *argv: str) -> tuple[int, bytes, list[bytes]]:
-    """Exit status, output and records of the arm64 stub under qemu."""
+def emulate(
+    path: Path, mode: str, *argv: str, status: int = stub.STATUS_FD
+) -> tuple[int, bytes, list[bytes]]:
+    """Exit status, output and records of the arm64 stub under qemu, whose socket is the fd `status`."""
     assert QEMU
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     read, write = os.pipe()
-    actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), stub.STATUS_FD), (os.POSIX_SPAWN_DUP2, write, 1)]
+    actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), status), (os.POSIX_SPAWN_DUP2, write, 1)]
     pid = os.posix_spawn(QEMU, [QEMU, "-0", mode, str(path), *argv], os.environ, file_actions=actions)
     theirs.close()
     os.close(write)
@@ -154,6 +156,16 @@ def arm64(tmp_path: Path) -> Path:
 
 def test_the_arm64_stub_execs_a_program(arm64: Path) -> None:
     assert emulate(arm64, stub.EXEC, "3", "/bin/echo", "echo", "a b", "c") == (0, b"a b c\n", [])
+
+
+def test_the_arm64_stub_is_told_where_its_socket_is(arm64: Path) -> None:
+    code, _, records = emulate(arm64, stub.EXEC, "77", "/no/such", "such", status=77)
+    assert (code, records) == (127, [struct.pack("<II", stub.EXEC_FAILED, errno.ENOENT)])
+
+
+@pytest.mark.parametrize("number", ["", "x", "-1", "4294967299", "3x", "99"])
+def test_the_arm64_stub_does_nothing_without_its_socket(arm64: Path, number: str) -> None:
+    assert emulate(arm64, stub.EXEC, number, "/bin/echo", "echo", "ran") == (125, b"", [])
 
 
 def test_the_arm64_stub_reports_a_failed_exec(arm64: Path) -> None:
