@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -191,6 +192,17 @@ def test_a_device_that_is_asked_for_can_be_opened_and_no_other(gocker: Gocker) -
     refused = gocker.run("--limit", "devices.allow=b 4000:1 r", "base", "sh", "-c", script)
     assert (refused.code, refused.out) == (2, "")
     assert "ermi" in refused.err
+
+
+def test_a_device_of_the_hosts_is_there_with_its_owner_and_no_more_access_than_asked(
+    gocker: Gocker, tmp_path: os.PathLike[str]
+) -> None:
+    node = f"{os.fspath(tmp_path)}/disk"
+    os.mknod(node, stat.S_IFBLK | 0o640, os.makedev(*map(int, _disk().split(":"))))
+    os.chown(node, 0, 6)
+    script = "stat -c '%F %a %u:%g' /dev/set/d; : </dev/set/d && echo read; (: >>/dev/set/d) 2>/dev/null || echo held"
+    ran = gocker.run("--device", f"{node}:/dev/set/d:r", "base", "sh", "-c", script)
+    assert (ran.code, ran.out) == (0, "block special file 640 0:6\nread\nheld\n"), ran
 
 
 def test_an_ordered_list_of_devices_holds(gocker: Gocker) -> None:
