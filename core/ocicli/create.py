@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ from gocker import lifecycle
 from gocker.errors import UsageError
 from gocker.lasting import Lasting
 from gocker.model import ContainerSpec
+from gocker.ocicli.activation import activated
 from gocker.ocicli.attending import window_of
 from gocker.ocicli.common import audit_log, read_bundle, send_console, write_pid_file
 from gocker.record import Record
@@ -88,6 +90,8 @@ def prepare(
     recover_abandoned(state)
     spec, data = read_bundle(bundle, config, container, registry)
     spec = spec.replace(preserve_fds=preserve_fds, session_keyring=not no_new_keyring)
+    if "LISTEN_FDS" in os.environ:
+        spec = activated(spec, os.environ, os.getpid())
     _check_console(spec, console_socket, foreground=foreground)
     return Preparation(
         spec=spec,
