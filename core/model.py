@@ -99,7 +99,7 @@ class Hook(Record):
     kind: str  # prestart createRuntime createContainer startContainer poststart poststop
     path: str  # absolute
     args: tuple[str, ...] = ()  # with argv[0]; () is the path alone
-    env: tuple[str, ...] = ()
+    env: tuple[str, ...] | None = ()  # NAME=VALUE; None is gocker's own
     timeout: float | None = None  # seconds
 
 
@@ -144,6 +144,7 @@ class ContainerSpec(Record):
     cwd: str = "/"
     user: str = ""  # "", "uid", "uid:gid", "name", "name:group"
     groups: tuple[str, ...] = ()  # supplementary, by name or number
+    only_groups: bool = False  # no other ones: neither the primary one nor those of the container's /etc/group
     namespaces: tuple[NamespaceRequest, ...] = ()
     uid_map: tuple[IdMap, ...] = ()
     gid_map: tuple[IdMap, ...] = ()

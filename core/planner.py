@@ -160,6 +160,13 @@ def _plan_init(
 
 def _plan_sysctls(spec: ContainerSpec, handlers: Handlers, steps: list[Step]) -> None:
     for name, value in spec.sysctls:
+        if name.replace("/", ".") == "kernel.hostname":
+            raise UsageError(
+                "set sysctl",
+                f"{name}={value}",
+                "the hostname has a setting of its own",
+                remedy="set it by hostname",
+            )
         owners = [handler for handler, _ in handlers if name.replace("/", ".").startswith(handler.sysctls)]
         if not owners:
             raise UsageError(

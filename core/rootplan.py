@@ -66,7 +66,7 @@ def file_system_steps(spec: ContainerSpec, container_dir: str, cgroups: CgroupRo
     if spec.readonly_paths:
         steps.append(ReadonlyPaths(paths=spec.readonly_paths))
     if spec.rootfs.readonly:
-        steps.append(RemountRootReadonly())
+        steps.append(RemountRootReadonly(directory=spec.cwd))
     return (*steps, PivotRoot(propagation=spec.rootfs.propagation))
 
 
@@ -113,10 +113,7 @@ def _plain(mount: Mount) -> str:
     """The target without `..` and `//`. Raise UsageError."""
     if not mount.target.startswith("/") or "\0" in mount.target:
         raise UsageError("mount on", mount.target or "''", "not an absolute path")
-    target = posixpath.normpath("/" + mount.target.lstrip("/"))
-    if target == "/":
-        raise UsageError("mount on", target, "it is the root itself", remedy="use --rootfs for that")
-    return target
+    return posixpath.normpath("/" + mount.target.lstrip("/"))
 
 
 def _root(spec: ContainerSpec, container_dir: str) -> Step:

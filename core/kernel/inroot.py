@@ -30,6 +30,7 @@ _DIRECTORY_ENTRY = _ENTRY | os.O_DIRECTORY
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _OPEN_HOW = struct.Struct("=3Q")  # struct open_how: flags, mode, resolve
+_MOST_LINKS = 40  # as the kernel: MAXSYMLINKS
 _TRIES = 128  # EAGAIN means that a rename or mount raced with a `..`
 
 
@@ -51,13 +52,16 @@ def openat2(directory: int, path: str, flags: int, resolve: int) -> int:
 def make_directory(root: int, path: str, mode: int = 0o755) -> int:
     """An O_PATH fd of the directory `path` in the root, which is made with its parents when missing.
 
-    A symbolic link that dangles is an error: what it names is not made. Raise OSError, GockerError.
+    What a symbolic link names is made, in the root, too. Raise OSError, GockerError.
     """
+    try:
+        return openat2(root, path, DIRECTORY, IN_ROOT)
+    except FileNotFoundError:
+        head = without_links(root, path)
     missing: list[str] = []
-    head = path
     while True:
         try:
-            fd = openat2(root, head, DIRECTORY, IN_ROOT)
+            fd = openat2(root, head, DIRECTORY, PLAIN)
             break
         except FileNotFoundError:
             head, name = _split(head)
@@ -65,12 +69,50 @@ def make_directory(root: int, path: str, mode: int = 0o755) -> int:
     while missing:
         try:
             child = make_directory_entry(fd, missing.pop(), mode)
-        except OSError as error:
-            raise _dangling(path, error) from error
         finally:
             os.close(fd)
         fd = child
     return fd
+
+
+def without_links(root: int, path: str) -> str:
+    """`path` without symbolic links, `.` and `..`, as it is in the root, parts that are missing included.
+
+    Each part is looked at by an fd that no link led to. Raise OSError.
+    """
+    left = list(reversed(path.split("/")))
+    done: list[str] = []
+    links = 0
+    while left:
+        part = left.pop()
+        if part in {"", "."}:
+            continue
+        if part == "..":
+            done = done[:-1]
+            continue
+        text = _link_text(root, "/".join([*done, part]))
+        if text is None:
+            done.append(part)
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        if text.startswith("/"):
+            done = []
+        left += reversed(text.split("/"))
+    return "/" + "/".join(done)
+
+
+def _link_text(root: int, path: str) -> str | None:
+    """Of the symbolic link at the plain `path`; None when there is something else, or nothing."""
+    try:
+        fd = openat2(root, path, os.O_PATH | os.O_NOFOLLOW, PLAIN)
+    except FileNotFoundError:
+        return None
+    try:
+        return os.readlink("", dir_fd=fd) if stat.S_ISLNK(os.fstat(fd).st_mode) else None
+    finally:
+        os.close(fd)
 
 
 def make_directory_entry(parent: int, name: str, mode: int = 0o755) -> int:
@@ -85,18 +127,18 @@ def make_directory_entry(parent: int, name: str, mode: int = 0o755) -> int:
 def make_file(root: int, path: str, mode: int = 0o644) -> int:
     """An O_PATH fd of what is at `path` in the root; an empty file when there is nothing.
 
-    A symbolic link that dangles is an error. Raise OSError, GockerError.
+    What a symbolic link names is made, in the root, too. Raise OSError, GockerError.
     """
     try:
         return openat2(root, path, os.O_PATH, IN_ROOT)
     except FileNotFoundError:
-        head, name = _split(path)
+        head, name = _split(without_links(root, path))
         parent = make_directory(root, head)
     try:
         fd = make_file_entry(parent, name, mode)
-        if stat.S_ISLNK(os.fstat(fd).st_mode):
+        if stat.S_ISLNK(os.fstat(fd).st_mode):  # it was put there meanwhile
             os.close(fd)
-            raise _dangling(path, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
         return fd
     finally:
         os.close(parent)
@@ -116,15 +158,3 @@ def _split(path: str) -> tuple[str, str]:
     if name in {"", ".", ".."}:
         raise GockerError("make mount point", path, "not a path that can be made", errno=errno.EINVAL)
     return head, name
-
-
-def _dangling(path: str, error: OSError) -> GockerError:
-    if error.errno not in {errno.ENOTDIR, errno.ELOOP, errno.ENOENT}:
-        return GockerError.from_os("make mount point", path, error)
-    return GockerError(
-        "make mount point",
-        path,
-        "the root file system has a symbolic link there whose target is missing",
-        remedy="name the link's target instead",
-        errno=error.errno or 0,
-    )

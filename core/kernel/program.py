@@ -22,9 +22,11 @@ class Ended(Record):
 
 
 def run_program(
-    path: str, argv: Sequence[str], env: Sequence[str], text: bytes, timeout: float | None = None
+    path: str, argv: Sequence[str], env: Sequence[str] | None, text: bytes, timeout: float | None = None
 ) -> Ended:
-    """Run `path` with `text` as its stdin; `env` are NAME=VALUE, `timeout` is in seconds. Raise OSError.
+    """Run `path` with `text` as its stdin; `env` are NAME=VALUE, None for our own, `timeout` is in seconds.
+
+    Raise OSError.
 
     What is not close-on-exec it inherits. One that leaves a child behind with its stdout is not waited
     for longer than itself.
@@ -34,7 +36,7 @@ def run_program(
     try:
         actions = [(os.POSIX_SPAWN_DUP2, source, 0), (os.POSIX_SPAWN_DUP2, output[1], 1)]
         actions.append((os.POSIX_SPAWN_DUP2, output[1], 2))
-        variables = dict(entry.partition("=")[::2] for entry in env)
+        variables = os.environ if env is None else dict(entry.partition("=")[::2] for entry in env)
         pid = os.posix_spawn(path, tuple(argv), variables, file_actions=actions, setsigdef=_SIGNALS)
     except BaseException:
         for fd in (source, *output):

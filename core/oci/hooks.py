@@ -33,7 +33,9 @@ def _hook(section: Section, kind: str) -> Hook:
         kind=kind,
         path=section.absolute("path"),
         args=section.texts("args"),
-        env=tuple(f"{name}={value}" for name, value in environment(section)),
+        env=None
+        if section.get("env") is None
+        else tuple(f"{name}={value}" for name, value in environment(section)),
         timeout=section.number("timeout", (1, _MAX_TIMEOUT), "a number of seconds"),
     )
     section.finish()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 
 from gocker.model import IdMap, Mount
 from gocker.oci.document import show
@@ -93,8 +92,6 @@ def _target(section: Section) -> str:
     target = section.word("destination")
     if not target.startswith("/"):
         section.warn("destination", f"{show(target)} is relative, taken from /")
-    if posixpath.normpath(f"/{target}").strip("/") == "":
-        raise section.error("destination", f"{show(target)} is the root itself", "root.path is for that")
     return plain(target)
 
 

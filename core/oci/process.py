@@ -97,7 +97,7 @@ def _user(user: Section) -> dict[str, Any]:
     bounds = (0, MAX_ID)
     uid, gid = (user.number(name, bounds, "an id") or 0 for name in ("uid", "gid"))
     groups = user.numbers("additionalGids", bounds, "an id")
-    fields = {"user": f"{uid}:{gid}", "groups": tuple(map(str, groups))}
+    fields = {"user": f"{uid}:{gid}", "groups": tuple(map(str, groups)), "only_groups": True}
     umask = user.number("umask", (0, 0o777), "a file mode creation mask")
     user.ignore("username")  # Windows
     user.finish()

@@ -30,8 +30,9 @@ def read_bundle(bundle: str, name: str, container: str, registry: Registry) -> t
     directory = os.path.abspath(bundle or ".")
     data = read_text_file("read bundle", os.path.join(directory, name))
     spec, warnings = _read(data, container, directory, registry)
-    for warning in warnings:
-        show_warning(warning)
+    if os.environ.get("GOCKER_DEBUG"):
+        for warning in warnings:
+            show_warning(warning)
     return spec, data
 
 

@@ -100,6 +100,11 @@ def _check_global(options: dict[str, Any]) -> None:
         )
     if options["log_format"] not in {"text", "json"}:
         raise UsageError("set --log-format", options["log_format"], "not text or json")
+    if options["log"]:
+        try:
+            os.close(os.open(options["log"], os.O_WRONLY | os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC, 0o644))
+        except OSError as error:
+            raise UsageError.from_os("open log", options["log"], error) from error
     if not options["root"]:
         raise UsageError("set --root", "''", "not a directory")
     options["root"] = os.path.abspath(options["root"])
@@ -145,9 +150,11 @@ def _log(options: dict[str, Any], error: GockerError) -> None:
     if not path:
         return
     message = str(error)
-    words = os.strerror(error.errno).lower() if error.errno else ""
-    if words and words not in message.lower():
-        message = f"{message}: {words}"
+    if error.errno:
+        words = os.strerror(error.errno)
+        message = message.replace(words, words.lower())
+        if words.lower() not in message:
+            message = f"{message}: {words.lower()}"
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     if options.get("log_format") == "json":
         line = json.dumps({"level": "error", "msg": message, "time": now})

@@ -174,6 +174,7 @@ def open_node(path: str, directory: int | None = None) -> int:
 def _bind_node(source: int, parent: int, name: str) -> None:
     target = make_file_entry(parent, name)
     bound = mount.clone_tree(source)
+    mount.set_attributes(bound, mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC)
     mount.attach(bound, target)
     for fd in (source, target, bound):
         os.close(fd)

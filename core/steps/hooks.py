@@ -30,7 +30,7 @@ class RunHook(Step):
     kind: str
     path: str
     args: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
+    env: tuple[str, ...] | None = ()  # None is gocker's own
     timeout: float | None = None  # seconds
 
     def describe(self) -> str:

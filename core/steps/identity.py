@@ -182,7 +182,7 @@ def last_steps(
         Chdir(path=spec.cwd, create=spec.rootfs is not None),
         *_rare_steps(spec),
         DropBounding(keep=spec.capabilities.bounding),
-        SetUser(user=spec.user, groups=spec.groups, terminal=spec.terminal),
+        SetUser(user=spec.user, groups=spec.groups, only=spec.only_groups, terminal=spec.terminal),
         SetCapabilities(
             effective=spec.capabilities.effective,
             permitted=spec.capabilities.permitted,

@@ -16,7 +16,7 @@ from gocker.steps.idmap import source_key
 from gocker.steps.options import MountOptions, sort_options
 from gocker.steps.procfs import PATH as PROC
 from gocker.steps.procfs import own_procfs
-from gocker.steps.targets import bind_target, refuse_proc, system_directory, user_target
+from gocker.steps.targets import bind_target, put_on, refuse_proc, system_directory, user_target
 
 
 class MountFs(Step):
@@ -38,19 +38,30 @@ class MountFs(Step):
 
     def execute(self, ctx: Context) -> None:
         """Make it and attach it; a system directory's fd is left in `ctx.fds[target]`."""
-        fd = own_procfs(ctx) if self.target == PROC else self._make()
         if self.follow:
-            target = user_target(ctx, self.target, directory=True)
-        else:
-            ctx.fds[self.target] = fd
-            target = system_directory(ctx, self.target)
+            self._attach_for_user(ctx)
+            return
+        fd = ctx.fds[self.target] = own_procfs(ctx) if self.target == PROC else self._make()
+        target = system_directory(ctx, self.target)
         try:
             self._fill(fd, target)
             mount.attach(fd, target)
         finally:
             os.close(target)
-        if self.follow:
-            os.close(fd)
+
+    def _attach_for_user(self, ctx: Context) -> None:
+        """A tmpfs without a mode has that of what it covers, as by runc."""
+        target = user_target(ctx, self.target, directory=True)
+        try:
+            step = self
+            if self.fstype == "tmpfs" and not any(word.startswith("mode=") for word in self.options):
+                mode = stat.S_IMODE(os.fstat(target).st_mode)
+                step = self.replace(options=(*self.options, f"mode={mode:o}"))
+            fd = step._make()
+            step._fill(fd, target)
+            put_on(ctx, fd, target, self.target)
+        finally:
+            os.close(target)
 
     def _fill(self, fd: int, target: int) -> None:
         """What is done to it before anybody can see it; nothing."""
@@ -135,7 +146,7 @@ class BindMount(Step):
             _set_up_copy(fd, options)
             target = bind_target(ctx, self.target, fd)
             try:
-                mount.attach(fd, target)
+                put_on(ctx, os.dup(fd), target, self.target)
             finally:
                 os.close(target)
             if posixpath.normpath(self.target) == PROC:  # from now on that is /proc

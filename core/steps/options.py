@@ -66,7 +66,7 @@ def sort_options(options: tuple[str, ...]) -> MountOptions:
     """Later words win over earlier ones, as in mount(8)."""
     flat, deep = [0, 0], [0, 0]  # bits to set, bits to clear
     propagation = 0
-    recursive = True
+    flat_bind = deep_bind = False
     idmap = ""
     copy_up = False
     data: list[str] = []
@@ -78,7 +78,7 @@ def sort_options(options: tuple[str, ...]) -> MountOptions:
         elif word in PROPAGATION:
             propagation = PROPAGATION[word]
         elif word in {"bind", "rbind"}:
-            recursive = word == "rbind"
+            flat_bind, deep_bind = flat_bind or word == "bind", deep_bind or word == "rbind"
         elif word in {"idmap", "ridmap"}:
             idmap = word
         elif word == "tmpcopyup":
@@ -91,7 +91,7 @@ def sort_options(options: tuple[str, ...]) -> MountOptions:
         deep_attributes=deep[0],
         deep_clear=deep[1],
         propagation=propagation,
-        recursive=recursive,
+        recursive=deep_bind or not flat_bind,
         idmap=idmap,
         copy_up=copy_up,
         data=tuple(data),

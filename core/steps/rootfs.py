@@ -7,7 +7,7 @@ import os
 
 from gocker.errors import GockerError, ImageError
 from gocker.kernel import mount
-from gocker.kernel.inroot import DIRECTORY, PLAIN, openat2
+from gocker.kernel.inroot import DIRECTORY, PLAIN, make_directory, openat2
 from gocker.plan import Context, Step
 from gocker.steps.idmap import CONTAINER, LOWER
 from gocker.steps.options import PROPAGATION, sort_options
@@ -185,12 +185,15 @@ class RemountRootReadonly(Step):
 
     op = "root-readonly"
 
+    directory: str = "/"  # the program's working directory, which cannot be made afterwards
+
     def describe(self) -> str:
         """`mount -o remount,bind,ro /`."""
         return "mount -o remount,bind,ro /"
 
     def execute(self, ctx: Context) -> None:
         """After every mount point has been made."""
+        os.close(make_directory(ctx.root, self.directory))
         mount.set_attributes(ctx.root, mount.MOUNT_ATTR_RDONLY)
 
 

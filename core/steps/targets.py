@@ -129,11 +129,21 @@ _PROC_ROOT = 1  # inode; PROC_ROOT_INO of the kernel's include/linux/proc_fs.h
 def _check_target(ctx: Context, fd: int, path: str, *, directory: bool) -> None:
     refuse_proc(fd, path)
     status, top = os.fstat(fd), os.fstat(ctx.root)
-    if (status.st_dev, status.st_ino) == (top.st_dev, top.st_ino):
-        raise GockerError("mount on", path, "it is the root itself", remedy="use --rootfs for that")
+    if path != "/" and (status.st_dev, status.st_ino) == (top.st_dev, top.st_ino):
+        raise GockerError("mount on", path, "it leads to the root itself")
     if stat.S_ISDIR(status.st_mode) != directory:
         kinds = "a directory onto a file" if directory else "a file onto a directory"
         raise GockerError("mount on", path, f"{kinds} cannot be mounted", errno=errno.ENOTDIR)
+
+
+def put_on(ctx: Context, fd: int, target: int, path: str) -> None:
+    """Attach the mount behind `fd`, which becomes the root's where `path` is the root, else is closed."""
+    mount.attach(fd, target)
+    if path == "/":
+        os.close(ctx.root)
+        ctx.root = fd
+    else:
+        os.close(fd)
 
 
 def refuse_proc(fd: int, path: str) -> None:

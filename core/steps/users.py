@@ -174,6 +174,7 @@ class SetUser(Step):
 
     user: str = ""  # "" is root; "uid", "uid:gid", "name", "name:group"
     groups: tuple[str, ...] = ()  # further ones, by name or number
+    only: bool = False  # those groups and no other
     terminal: bool = False  # 0, 1 and 2 are a terminal of the container's own
 
     def describe(self) -> str:
@@ -182,7 +183,7 @@ class SetUser(Step):
         words = [f"--reuid {quote(user or '0')}"]
         words.append(f"--regid {quote(group)}" if group else "--init-groups")
         if self.groups:
-            words.append(f"--groups +{quote(',+'.join(self.groups))}")
+            words.append(f"--groups {'' if self.only else '+'}{quote(',+'.join(self.groups))}")
         return " ".join(["setpriv", *words])
 
     def execute(self, ctx: Context) -> None:
@@ -193,7 +194,8 @@ class SetUser(Step):
         finally:
             os.close(root)
         _give_stdio(who.uid, terminal=self.terminal)
-        ids.set_ids(who.uid, who.gid, who.groups)
+        groups = tuple(number for number in map(parse_id, self.groups) if number is not None)
+        ids.set_ids(who.uid, who.gid, groups if self.only else who.groups)
         ctx.home = who.home
 
 

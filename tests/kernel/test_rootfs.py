@@ -454,13 +454,20 @@ def test_links_in_a_mount_target_stay_in_the_root(box: Sandbox, link: str, targe
     assert not os.path.exists("/etc/x")
 
 
-def test_a_mount_target_behind_a_dangling_link_is_an_error(box: Sandbox) -> None:
-    os.symlink("/nowhere", f"{box.rootfs}/out")
-    for kind, target in (("file", "/out"), ("directory", "/out/deeper")):
-        mount = Mount(kind="bind", source="/etc/hostname" if kind == "file" else "/etc", target=target)
-        with pytest.raises(Failed, match="symbolic link there whose target is missing"):
-            inside(box, "true", mounts=(mount,))
-        box.renew()
+@pytest.mark.parametrize(("source", "target"), [("/etc/hostname", "/out"), ("/etc", "/out/deeper")])
+def test_a_mount_target_behind_a_dangling_link_is_made_inside(box: Sandbox, source: str, target: str) -> None:
+    os.symlink("../../run/nowhere", f"{box.rootfs}/out")
+    mount = Mount(kind="bind", source=source, target=target)
+    place = target.replace("/out", "/run/nowhere")
+    assert inside(box, f"grep -c ' {place} ' /proc/mounts", mounts=(mount,)) == "1\n"
+
+
+def test_a_mount_on_the_root_takes_its_place(box: Sandbox) -> None:
+    mount = Mount(kind="bind", source=box.rootfs, target="/")
+    spec = box.spec().replace(mounts=(mount, *box.spec().mounts), etc=False)
+    mounts = mounts_of(run(file_system_steps(spec, box.container), "cat /proc/self/mountinfo"))
+    assert mounts["/"][0] == "tmpfs"  # of the sandbox, where the image lies; not the overlay
+    assert "/dev/pts" in mounts
 
 
 @pytest.mark.parametrize("link", ["/proc", "/proc/sys", "proc/self"])
@@ -473,7 +480,7 @@ def test_a_mount_target_that_leads_into_proc_is_refused(box: Sandbox, link: str)
 
 def test_a_mount_target_that_leads_to_the_root_is_refused(box: Sandbox) -> None:
     os.symlink("/", f"{box.rootfs}/out")
-    with pytest.raises(Failed, match="it is the root itself"):
+    with pytest.raises(Failed, match="it leads to the root itself"):
         inside(box, "true", mounts=(bind(box, "/out"),))
 
 

@@ -341,9 +341,6 @@ def test_targets_are_plain_paths(target: str) -> None:
     [
         ((Mount(kind="tmpfs", target="relative"),), "not an absolute path"),
         ((Mount(kind="tmpfs", target="/a\0b"),), "not an absolute path"),
-        ((Mount(kind="tmpfs", target="/"),), "the root itself"),
-        ((Mount(kind="tmpfs", target="//"),), "the root itself"),
-        ((Mount(kind="tmpfs", target="/a/.."),), "the root itself"),
         ((Mount(kind="tmpfs", target=""),), "not an absolute path"),
         ((Mount(kind="tmpfs", target="/proc"),), "/proc must stay"),
         ((Mount(kind="tmpfs", target="/x/../proc/sys"),), "/proc must stay"),
