@@ -13,6 +13,8 @@ from gocker.model import Hierarchy
 from gocker.record import Record
 
 _OCTAL = frozenset("01234567")
+_V1_ALONE = frozenset({"net_cls", "net_prio"})
+"""What no v2 controller stands in for. The others have another name there, or files in every cgroup."""
 
 
 class MountEntry(Record):
@@ -151,6 +153,9 @@ class Hierarchies(Record):
             f" or add cgroup_enable={controller}, and reboot"
         )
         reason = f"not in {self.v2.directory('/cgroup.controllers')}" if self.v2 else ""
+        if self.mode == "v2" and controller in _V1_ALONE:
+            remedy = "leave it out; nft(8) matches packets by their v2 cgroup: socket cgroupv2"
+            return "cgroup v2 has no such controller", remedy
         if self.mode == "v2":
             remedy = (
                 f"hand it down: echo +{controller} into cgroup.subtree_control of every cgroup above"

@@ -520,6 +520,13 @@ def test_what_v1_lacks_is_said_with_the_kernel_command_line() -> None:
     assert "mount -t cgroup -o hugetlb cgroup /sys/fs/cgroup/hugetlb" in error.remedy
 
 
+@pytest.mark.parametrize("controller", ["net_cls", "net_prio"])
+def test_of_what_v1_alone_has_a_v2_host_is_not_told_to_hand_it_down(controller: str) -> None:
+    error = refusal("debian-12-systemd", controller)
+    assert error.reason == "cgroup v2 has no such controller"
+    assert error.remedy.startswith("leave it out")
+
+
 def test_what_a_hybrid_host_lacks_is_said_of_both_versions() -> None:
     error = refusal("microvm-hybrid-hugetlb-on-v2", "rdma")
     assert error.reason == "not in /sys/fs/cgroup/unified/cgroup.controllers and no v1 hierarchy carries it"
