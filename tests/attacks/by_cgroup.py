@@ -301,3 +301,53 @@ def processes_that_leap_from_delete(lab: Lab) -> Verdict:
     if seen:
         return broken("it leaps on" + (" and delete does not end" if done.timed_out else ""))
     return held("all gone")
+
+
+def _file_of_the_host(lab: Lab, name: str, resources: dict[str, Any]) -> Verdict:
+    path = lab.host_file(name)
+    bundle = lab.bundle()
+    bundle.spec["linux"]["resources"] |= resources
+    done = lab.run(bundle)
+    with open(path, encoding="utf-8") as file:
+        if file.read() != "intact":
+            return broken("wrote to a file of the host")
+    return held("left alone" if done.ran else f"refused: {done.refusal}")
+
+
+@attack("R15", "names of cgroup files")
+def unified_by_dotdot(lab: Lab) -> Verdict:
+    """The name of a file in resources.unified climbs to a file of the host."""
+    return _file_of_the_host(lab, "aim", {"unified": {f"{_UP}/lab/host/aim": "12345"}})
+
+
+@attack("R15", "names of cgroup files")
+def hugepage_size_by_dotdot(lab: Lab) -> Verdict:
+    """The page size of a hugepage limit, of which a file's name is made, climbs to a file of the host."""
+    name = "aim.limit_in_bytes" if _hierarchies() != ["/sys/fs/cgroup"] else "aim.max"
+    size = f"x/{_UP}/../lab/host/aim"
+    return _file_of_the_host(lab, name, {"hugepageLimits": [{"pageSize": size, "limit": 12345}]})
+
+
+@attack("R15", "sysctls of the host")
+def sysctl_of_the_hosts_ipc(lab: Lab) -> Verdict:
+    """A sysctl of System V IPC, and that is the host's."""
+    bundle = lab.bundle()
+    bundle.without_namespace("ipc")
+    bundle.spec["linux"]["sysctl"] = {"kernel.msgmax": "4321"}
+    done = lab.run(bundle)
+    if _now("kernel/msgmax") == "4321":
+        return broken("changed the host's")
+    return held("left alone" if done.ran else f"refused: {done.refusal}")
+
+
+@attack("R15", "sysctls of the host")
+def sysctl_of_the_hosts_name(lab: Lab) -> Verdict:
+    """kernel.domainname, and the UTS namespace is the host's."""
+    bundle = lab.bundle()
+    bundle.without_namespace("uts")
+    bundle.spec.pop("hostname")
+    bundle.spec["linux"]["sysctl"] = {"kernel.domainname": "gattack"}
+    done = lab.run(bundle)
+    if _now("kernel/domainname") == "gattack":
+        return broken("changed the host's")
+    return held("left alone" if done.ran else f"refused: {done.refusal}")

@@ -168,3 +168,45 @@ def _with_false_proc(lab: Lab, kind: str) -> Bundle:
     bundle.spec["linux"].pop("readonlyPaths")
     bundle.run_inside("fake-proc", kind)
     return bundle
+
+
+@attack("R4", "CVE-2024-21626")
+def cwd_of_exec_by_a_link_to_a_descriptor(lab: Lab) -> Verdict:
+    """The same by links of the image."""
+    bundle = lab.bundle()
+    for number in NUMBERS:
+        bundle.link(f"data/{number}", f"/proc/self/fd/{number}")
+    bundle.run_inside("sleep", "30")
+    lab.up(bundle)
+    last = ""
+    for number in NUMBERS:
+        done = lab.exec(["/bin/inside", "secret-by-cwd", SECRET_FILE], cwd=f"/data/{number}")
+        if SECRET in done.out:
+            return broken(f"read the host's file from /data/{number}")
+        last = "no way out" if done.ran else f"refused: {done.refusal}"
+    return held(last)
+
+
+@attack("R4", "process.cwd")
+def cwd_is_relative(lab: Lab) -> Verdict:
+    """The working directory is relative: to what?"""
+    bundle = lab.bundle()
+    bundle.spec["process"]["cwd"] = "tmp"
+    done = lab.run(bundle)
+    return broken("ran") if done.ran else held(f"refused: {done.refusal}")
+
+
+@attack("R4", "streams that are closed")
+def streams_closed_by_the_caller(lab: Lab) -> Verdict:
+    """The caller has closed 0, 1 and 2: what the runtime opens next would be the program's streams."""
+    bundle = lab.bundle()
+    bundle.run_inside("into", "/tmp/report", "secret-by-fds", SECRET_FILE)
+
+    def close_all() -> None:
+        os.closerange(0, 3)
+
+    done = lab.run(bundle, before=close_all)
+    report = bundle.path("tmp/report")
+    if os.path.exists(report) and SECRET in text_of(report):
+        return broken("read the host's file through a stream")
+    return held("none leads out" if os.path.exists(report) else f"refused: {done.refusal}")

@@ -351,3 +351,44 @@ def rlimit_that_is_unknown(lab: Lab) -> Verdict:
     bundle.spec["process"]["rlimits"] = [{"type": "RLIMIT_GATTACK", "soft": 1, "hard": 1}]
     done = lab.run(bundle)
     return broken("ran without it") if done.ran else held(f"refused: {done.refusal}")
+
+
+@attack("R13", "what is read is a plain file")
+def process_is_a_fifo(lab: Lab) -> Verdict:
+    """`exec --process` with a FIFO: does it wait for ever?"""
+    bundle = lab.bundle()
+    bundle.run_inside("sleep", "30")
+    lab.up(bundle)
+    os.mkfifo("/lab/tmp/process")
+    done = lab.call("exec", "--process", "/lab/tmp/process", "c1", timeout=4)
+    return broken("waits for it") if done.timed_out else held(f"refused: {done.refusal}")
+
+
+@attack("R13", "namespaces that cannot be")
+def namespace_that_is_there_twice(lab: Lab) -> Verdict:
+    """The network namespace is there twice, once new and once the host's."""
+    bundle = lab.bundle()
+    bundle.spec["linux"]["namespaces"].append({"type": "network", "path": f"/proc/{os.getpid()}/ns/net"})
+    done = lab.run(bundle)
+    return broken("ran, with one of them") if done.ran else held(f"refused: {done.refusal}")
+
+
+@attack("R14", "namespaces that cannot be")
+def no_mount_namespace(lab: Lab) -> Verdict:
+    """There is no mount namespace: are mounts made on the host?"""
+    bundle = lab.bundle()
+    bundle.without_namespace("mount")
+    done = lab.run(bundle)
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        points = [line.split()[4] for line in file if bundle.rootfs in line]
+    if points:
+        return broken(f"mounted {points[0]} on the host")
+    return held("the host has none" if done.ran else f"refused: {done.refusal}")
+
+
+@attack("R13", "an error is one line")
+def arguments_that_are_too_long(lab: Lab) -> Verdict:
+    """An argument of 200 KB, which no program can be given."""
+    bundle = lab.bundle()
+    bundle.spec["process"]["args"] = ["/bin/inside", "look", "x" * 200_000]
+    return orderly(lab.run(bundle))

@@ -280,3 +280,32 @@ def selinux_is_ignored(lab: Lab) -> Verdict:
     bundle.spec["process"]["selinuxLabel"] = "gattack:no:such_label:s0"
     done = lab.run(bundle)
     return broken("ran without its label") if done.ran else held(f"refused: {done.refusal}")
+
+
+@attack("R2", "CVE-2019-19921")
+def volume_over_the_root_by_a_link(lab: Lab) -> Verdict:
+    """A volume's destination is a link of the image to its root: everything that was set up would lie below it."""
+    bundle = lab.bundle()
+    volume = lab.host_directory("volume")
+    os.makedirs(f"{volume}/bin")
+    shutil.copy(bundle.path("bin/inside"), f"{volume}/bin")
+    with open(f"{volume}/mark", "w", encoding="utf-8") as file:
+        file.write("false")
+    bundle.link("data", ".")
+    bundle.mount("/data", volume)
+    bundle.spec["linux"].pop("maskedPaths")
+    bundle.spec["linux"].pop("readonlyPaths")
+    bundle.run_inside("files", "r:/mark")
+    done = lab.run(bundle)
+    if done.value("read./mark"):
+        return broken("the root is the volume")
+    return held("the root is the image" if done.ran else f"refused: {done.refusal}")
+
+
+@attack("R3", "propagation that is unknown")
+def propagation_that_is_unknown(lab: Lab) -> Verdict:
+    """rootfsPropagation is a word that is none: does the program run all the same?"""
+    bundle = lab.bundle()
+    bundle.spec["linux"]["rootfsPropagation"] = "gattack"
+    done = lab.run(bundle)
+    return broken("ran") if done.ran else held(f"refused: {done.refusal}")

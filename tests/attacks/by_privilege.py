@@ -343,3 +343,15 @@ def filter_with_an_unknown_action(lab: Lab) -> Verdict:
     bundle.spec["linux"]["seccomp"]["defaultAction"] = "SCMP_ACT_GATTACK"
     done = lab.run(bundle)
     return broken("ran without its filter") if done.ran else held(f"refused: {done.refusal}")
+
+
+@attack("R9", "seccomp")
+def filter_without_no_new_privileges(lab: Lab) -> Verdict:
+    """User 1000, no_new_privs not asked for: is the filter there all the same?"""
+    bundle = filtered(lab, KEYCTL)
+    bundle.spec["process"] |= {"noNewPrivileges": False, "user": {"uid": 1000, "gid": 1000}}
+    bundle.run_inside("key", KEY)
+    done = lab.run(bundle).must_run()
+    return (
+        held("EPERM") if done.value("key") == "EPERM" else broken(f"the kernel answers {done.value('key')}")
+    )

