@@ -9,6 +9,7 @@ from gocker.limits import parse_count
 from gocker.model import Hierarchy
 
 _MINIMUM, _MAXIMUM = 2, 262144  # MIN_SHARES and MAX_SHARES, kernel/sched/sched.h
+_REMEDY = "what has cpu.idle=1 has no weight: leave one of them out"
 
 
 class Cpushare(CgroupController):
@@ -43,9 +44,9 @@ class Cpushare(CgroupController):
             return
         shares = int(resources["cpu.shares"])
         if group.hierarchy is Hierarchy.V1:
-            group.write("cpu.shares", str(shares), limit="cpushare")
+            group.write("cpu.shares", str(shares), limit="cpushare", remedy=_REMEDY)
         else:
-            group.write("cpu.weight", str(weight(shares)), limit="cpushare")
+            group.write("cpu.weight", str(weight(shares)), limit="cpushare", remedy=_REMEDY)
 
 
 def weight(shares: int) -> int:

@@ -233,3 +233,10 @@ def test_a_container_that_may_be_paused_is_in_a_freezer(gocker: Gocker) -> None:
             assert one.file("freezer", "freezer.state") == "THAWED"
         else:
             assert one.file("cgroup", "cgroup.freeze") == "0"
+
+
+def test_what_runs_when_nothing_else_does_has_no_weight(gocker: Gocker) -> None:
+    ran = gocker.run("--limit", "cpu.idle=1", "--limit", "cpushare=512", "base", "true")
+    assert ran.code == 125
+    assert "what has cpu.idle=1 has no weight" in ran.err
+    assert gocker.run("--limit", "cpu.idle=1", "base", "true").code == 0
