@@ -153,7 +153,7 @@ def _mount_steps(spec: ContainerSpec, mount: Mount, cgroups: CgroupRows) -> list
         cls(
             fstype=mount.kind,
             target=mount.target,
-            options=mount.options,
+            options=_labelled(spec.mount_label, mount) if spec.mount_label else mount.options,
             source=mount.source if mount.source.startswith("/") else "",
             bind=fallback,
             follow=not any(f"{mount.target}/".startswith(f"{top}/") for top in _SYSTEM),
@@ -164,6 +164,12 @@ def _mount_steps(spec: ContainerSpec, mount: Mount, cgroups: CgroupRows) -> list
 def _copied_sys(spec: ContainerSpec) -> bool:
     """Whether /sys is a copy of the host's, in which the host's cgroups show."""
     return _mapped(spec) and spec.namespace("network").mode != "private"
+
+
+def _labelled(label: str, mount: Mount) -> tuple[str, ...]:
+    from gocker.steps.labels import labelled_options
+
+    return labelled_options(label, mount.kind, mount.options)
 
 
 def _device_steps(spec: ContainerSpec) -> list[Step]:

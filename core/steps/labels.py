@@ -16,6 +16,8 @@ from gocker.plan import Context, Step
 from gocker.steps import quote
 from gocker.steps.procfs import write_proc
 
+_CONTEXTS = frozenset({"context", "fscontext", "defcontext", "rootcontext"})  # mount(8)
+_LABELLED_BY_POLICY = frozenset({"proc", "sysfs"})
 _ATTRIBUTE = "attr/exec"
 _APPARMOR = "attr/apparmor/exec"  # Linux 5.8; where there are several modules the plain one is another's
 
@@ -89,6 +91,23 @@ def require_selinux(operation: str, label: str, enabled: bool | None = None) -> 
     """Raise UsageError unless SELinux is enabled; None asks the host."""
     if not (selinux_enabled() if enabled is None else enabled):
         raise _missing(operation, label, "SELinux")
+
+
+def labelled_options(label: str, kind: str, options: tuple[str, ...]) -> tuple[str, ...]:
+    """The mount options of a new file system of `kind` with the SELinux context `label`, unless they name one.
+
+    Quotes around it are those of mount(8), which fsconfig(2) would take for part of the label. Raise UsageError.
+    """
+    require_selinux("mount with label", label)
+    words = tuple(_unquoted(word) for word in options)
+    if kind in _LABELLED_BY_POLICY or any(word.partition("=")[0] in _CONTEXTS for word in words):
+        return words
+    return (*words, f"context={_plain('mount with label', label)}")
+
+
+def _unquoted(word: str) -> str:
+    name, equals, value = word.partition("=")
+    return f"{name}={value.strip(chr(34))}" if equals and name in _CONTEXTS else word
 
 
 def _missing(operation: str, target: str, module: str) -> UsageError:

@@ -12,12 +12,29 @@ import pytest
 from gocker.errors import GockerError, UsageError
 from gocker.kernel.ids import outlives_exec
 from gocker.kernel.lsm import apparmor_enabled, selinux_enabled
-from gocker.model import ContainerSpec, IoPriority, MemoryPolicy, Rlimit, Scheduler, plain_capabilities
+from gocker.model import (
+    ContainerSpec,
+    IoPriority,
+    MemoryPolicy,
+    Mount,
+    Rlimit,
+    Rootfs,
+    Scheduler,
+    plain_capabilities,
+)
 from gocker.plan import Context, Step, step_from_json
+from gocker.rootplan import file_system_steps
 from gocker.steps import identity
 from gocker.steps.exec import CloseFds, Exec, InstallSeccomp
-from gocker.steps.labels import ApparmorProfile, SelinuxLabel, label_steps, require_selinux
+from gocker.steps.labels import (
+    ApparmorProfile,
+    SelinuxLabel,
+    label_steps,
+    labelled_options,
+    require_selinux,
+)
 from gocker.steps.memorypolicy import SetMemoryPolicy, memory_policy_step
+from gocker.steps.mounts import MountFs
 from gocker.steps.personality import SetPersonality, personality_step
 from gocker.steps.preserve import PreserveFds
 from gocker.steps.scheduling import SetAffinity, SetIoPriority, SetScheduler
@@ -225,6 +242,39 @@ class TestLabels:
         with pytest.raises(UsageError, match="mount with label x: SELinux is not enabled"):
             require_selinux("mount with label", "x", enabled=False)
         require_selinux("mount with label", "x", enabled=True)
+
+    @pytest.mark.parametrize(
+        ("kind", "options", "labelled"),
+        [
+            ("tmpfs", ("size=1m",), ("size=1m", "context=u:r:t:s0:c1,c2")),
+            ("mqueue", (), ("context=u:r:t:s0:c1,c2",)),
+            ("tmpfs", ('context="a:b:c:s0"', "ro"), ("context=a:b:c:s0", "ro")),
+            ("tmpfs", ("rootcontext=a:b:c:s0",), ("rootcontext=a:b:c:s0",)),
+            ("proc", ("nosuid",), ("nosuid",)),
+            ("sysfs", (), ()),
+        ],
+    )
+    def test_a_new_file_system_gets_the_label_of_mounts(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        kind: str,
+        options: tuple[str, ...],
+        labelled: tuple[str, ...],
+    ) -> None:
+        monkeypatch.setattr("gocker.steps.labels.selinux_enabled", lambda: True)
+        assert labelled_options("u:r:t:s0:c1,c2", kind, options) == labelled
+        mounts = (Mount(kind=kind, target="/m", options=options),)
+        container = spec(rootfs=Rootfs(lower="/r"), mounts=mounts, mount_label="u:r:t:s0:c1,c2")
+        made = [step for step in file_system_steps(container, "/c") if isinstance(step, MountFs)]
+        assert [step.options for step in made] == [labelled]
+
+    def test_a_label_of_mounts_that_nobody_would_enforce_is_refused(self) -> None:
+        if selinux_enabled():
+            pytest.skip("needs a host without SELinux")
+        mounts = (Mount(kind="tmpfs", target="/m"),)
+        container = spec(rootfs=Rootfs(lower="/r"), mounts=mounts, mount_label="u:r:t:s0")
+        with pytest.raises(UsageError, match="mount with label u:r:t:s0: SELinux is not enabled"):
+            file_system_steps(container, "/c")
 
     @pytest.mark.parametrize("text", ["a\nb", "a\0b"])
     def test_one_that_would_be_two_is_refused(self, text: str) -> None:
