@@ -17,6 +17,7 @@ from launching import run, run_apart, spec
 
 from gocker.errors import StepError
 from gocker.kernel import caps
+from gocker.kernel.lsm import apparmor_enabled
 from gocker.kernel.process import CLONE_NEWPID, CLONE_NEWUSER
 from gocker.model import Capabilities, IoPriority, MemoryPolicy, Scheduler
 from gocker.plan import Context, Step
@@ -395,3 +396,15 @@ def test_a_refused_scheduler_names_the_capability_that_lacks() -> None:
     Step.known.pop("test-drop")
     assert outcome.failed["errno"] == "EPERM"
     assert outcome.failed["remedy"] == "gocker needs CAP_SYS_NICE for it"
+
+
+@pytest.mark.guest
+@pytest.mark.skipif(not apparmor_enabled(), reason="needs a kernel with AppArmor")
+class TestApparmor:
+    """Without a parser there is no profile but the one that every kernel has."""
+
+    def test_the_profile_is_asked_for_and_one_that_is_not_there_is_named(self) -> None:
+        asked = "cat /proc/self/attr/apparmor/current /proc/self/attr/apparmor/prev"
+        assert run(spec("sh", "-c", asked, apparmor_profile="unconfined")).output.startswith("unconfined")
+        with pytest.raises(StepError, match=r"aa-exec --profile no-such: .*ENOENT.*apparmor_parser"):
+            run(spec("true", apparmor_profile="no-such"))
