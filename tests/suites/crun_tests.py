@@ -18,7 +18,7 @@ from pathlib import Path
 import suite
 
 NAME = "crun-tests"
-OURS = r"(crun-|libpod-)?test-\w+|(test|crun)[\w.-]*|my-.*|foo|bar|container"
+OURS = r"(crun-)?test[\w.-]*|crun[\w.-]*|frozen"
 OTHERS = {
     "test_custom_handler": "crun's own handlers, which are plug-ins of crun",
     "test_checkpoint_restore": "CRIU",

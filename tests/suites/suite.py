@@ -114,7 +114,7 @@ def enter(runtime: str) -> None:
 class Runner:
     """Runs programs one after another, each to its end or to a time limit; what they start ends with them.
 
-    `ours` matches the last part of the name of a cgroup that a test may leave.
+    `ours` matches the name of a cgroup that a test may leave, or of one above it that a test makes.
     """
 
     def __init__(self, scratch: str, ours: str, timeout: float) -> None:
@@ -186,7 +186,7 @@ class Runner:
                 subprocess.run(["umount", "-l", mountpoint], check=False, stderr=subprocess.DEVNULL)
         shutil.rmtree(place, ignore_errors=True)
         for path in sorted(_cgroups() - self._before, reverse=True):
-            if self._ours.fullmatch(os.path.basename(path)):
+            if any(self._ours.fullmatch(part) for part in path.split("/")):
                 with suppress(OSError):  # one that is not empty is not ours
                     os.rmdir(path)
 
