@@ -80,8 +80,12 @@ class Cgroup(Protocol):
         """
         ...
 
-    def inherit(self, file: str) -> None:
-        """v1 cpuset: copy `file` from the nearest ancestor that has a value, filling those between."""
+    def inherit(self, file: str, *, above: bool = False) -> None:
+        """v1 cpuset: copy `file` from the nearest ancestor that has a value, filling those between.
+
+        Since 1.1, `above` is for what is given down, cpu.rt_runtime_us: the container's own `file` is left to
+        `write`, and only what gocker made between and has 0 there is filled.
+        """
         ...
 
     def allow_devices(self, rules: tuple[str, ...], *, limits: tuple[str, ...] = ()) -> None:

@@ -11,6 +11,7 @@ from gocker.plan import HOST, INIT, PARENT, REMOVE, Step
 from gocker.steps.cgroup import (
     AttachCgroup,
     EnableControllers,
+    FillAbove,
     InheritFile,
     JoinCgroup,
     OpenCgroup,
@@ -94,9 +95,10 @@ class GroupRecorder:
             step = TryControllers if best_effort else EnableControllers
             self._phases[HOST].append(step(path=self.path, base=self._base, controllers=(controller,)))
 
-    def inherit(self, file: str) -> None:
+    def inherit(self, file: str, *, above: bool = False) -> None:
         """Record a fill from the ancestors."""
-        self._phases[HOST].append(InheritFile(path=self.path, base=self._base, file=file))
+        step = FillAbove if above else InheritFile
+        self._phases[HOST].append(step(path=self.path, base=self._base, file=file))
 
     def allow_devices(self, rules: tuple[str, ...], *, limits: tuple[str, ...] = ()) -> None:
         """Record the filter. Raise UsageError for a rule that is none, where gocker makes the filter itself."""

@@ -213,11 +213,12 @@ class FakeCgroup:
         """See `gocker.api.Cgroup.enable`; its files are among those that the fake was made with."""
         self.enabled.append(controller)
 
-    def inherit(self, file: str) -> None:
+    def inherit(self, file: str, *, above: bool = False) -> None:
         """See `gocker.api.Cgroup.inherit`; the parent has what PARENT says."""
         assert self._hierarchy is Hierarchy.V1, f"inherit {file}: only v1 files are born empty"
         self.calls.append(("inherit", file))
-        self._store(file, PARENT.get(file, "0"))
+        if not above:
+            self._store(file, PARENT.get(file, "0"))
 
     def allow_devices(self, rules: tuple[str, ...], *, limits: tuple[str, ...] = ()) -> None:
         """See `gocker.api.Cgroup.allow_devices`; v1 refuses what its lists cannot say."""

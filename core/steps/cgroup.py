@@ -37,13 +37,17 @@ class MakeCgroup(Step):
             cgroupfs.make(self.path, self.base)
         except FileExistsError as error:
             ctx.strangers.add(self.path)
-            raise HierarchyError(
-                "make cgroup",
-                self.path,
-                "EEXIST: another container has it",
-                remedy="choose another id, or remove that container",
-                errno=errno.EEXIST,
-            ) from error
+            raise self.taken() from error
+
+    def taken(self) -> HierarchyError:
+        """What is said when `path` is there already."""
+        return HierarchyError(
+            "make cgroup",
+            self.path,
+            "EEXIST: another container has it",
+            remedy="choose another id, or remove that container",
+            errno=errno.EEXIST,
+        )
 
     def undo(self, ctx: Context) -> None:
         """Kill what is in it and remove it; a cgroup that `execute` found in its way stays."""
@@ -334,6 +338,32 @@ class InheritFile(Step):
             )
         for directory in reversed(empty):
             cgroupfs.write_file(directory, self.file, value)
+
+
+class FillAbove(InheritFile):
+    """v1 realtime: what gocker made between `base` and `path` passes on all that the cgroup above it has.
+
+    Its share counts against those beside it, so that it is given only when a container asks for realtime; it
+    goes with the directory. Another's directory keeps its 0: that is an operator's word. Source: kernel
+    Documentation/scheduler/sched-rt-group.rst.
+    """
+
+    op = "fill-above"
+
+    def describe(self) -> str:
+        """`cat BASE/FILE > PARENT/FILE`."""
+        return f"cat {self.base}/{self.file} > {self.path.rpartition('/')[0]}/{self.file}"
+
+    def execute(self, ctx: Context) -> None:
+        """Fill those that have 0, from the top down. The write of the limit says what is still missing."""
+        value = cgroupfs.read_file(self.base, self.file) or ""
+        for directory in cgroupfs.ancestors(self.path, self.base)[1:]:
+            held = cgroupfs.read_file(directory, self.file) or ""
+            if held == "0" and value not in {"", "0"} and cgroupfs.is_marked(directory):
+                with suppress(OSError):  # those beside it have too much
+                    cgroupfs.write_file(directory, self.file, value)
+                held = cgroupfs.read_file(directory, self.file) or ""
+            value = held
 
 
 class AttachCgroup(Step):

@@ -128,6 +128,8 @@ class Cpu(CgroupController):
     def _set_realtime(self, group: Cgroup, resources: Resources) -> None:
         """The period, which the kernel may refuse as long as the old runtime is too much of it."""
         runtime, period = (resources.get(f"cpu.realtime{name}") for name in ("Runtime", "Period"))
+        if runtime is not None:
+            group.inherit("cpu.rt_runtime_us", above=True)
         if period is not None:
             self._realtime(group, "period", period, tentative=runtime is not None)
         if runtime is not None:

@@ -32,6 +32,7 @@ from gocker.plugins.unified import Unified
 from gocker.steps.cgroup import (
     AttachCgroup,
     EnableControllers,
+    FillAbove,
     InheritFile,
     JoinCgroup,
     MakeCgroup,
@@ -92,8 +93,9 @@ class Direct:
         if self.hierarchy is V2:
             EnableControllers(path=self.path, base=self.base, controllers=(controller,)).execute(self.ctx)
 
-    def inherit(self, file: str) -> None:
-        InheritFile(path=self.path, base=self.base, file=file).execute(self.ctx)
+    def inherit(self, file: str, *, above: bool = False) -> None:
+        step = FillAbove if above else InheritFile
+        step(path=self.path, base=self.base, file=file).execute(self.ctx)
 
     def allow_devices(self, rules: tuple[str, ...], *, limits: tuple[str, ...] = ()) -> None:
         asked = tuple((label, "") for label in limits)
@@ -138,6 +140,7 @@ def group() -> Iterator[Open]:
     yield build
     for direct in made:
         direct.make.undo(Context(None))
+    for direct in made:
         assert not os.path.exists(f"{direct.base}/{PARENT}")
 
 
@@ -349,8 +352,21 @@ class TestCpu:
             return
         if cgroup.read("cpu.rt_runtime_us") is None:
             pytest.skip("this kernel has no CONFIG_RT_GROUP_SCHED")
-        with pytest.raises(LimitError, match="every cgroup above needs"):
-            plugin.set(cgroup, plugin.parse(fields))
+        os.chmod(os.path.dirname(cgroup.path), 0o755)  # as if it were an operator's, who gave it none
+        try:
+            with pytest.raises(LimitError, match="every cgroup above needs"):
+                plugin.set(cgroup, plugin.parse(fields))
+        finally:
+            os.chmod(os.path.dirname(cgroup.path), 0o1755)
+
+    def test_realtime_binds_where_the_cgroups_above_are_gockers_own(self, group: Open) -> None:
+        first, second, plugin = group(Cpu), group(Cpu, "second"), Cpu()
+        whole = first.hierarchy is V1 and cgroupfs.read_file(first.base, "cpu.rt_runtime_us")
+        if not whole or int(whole) < 100000:
+            pytest.skip("no v1 cpu controller with realtime to give down is mounted here")
+        for cgroup in (first, second):
+            plugin.set(cgroup, plugin.parse({"rt_runtime": "1000", "rt_period": "100000"}))
+            assert (cgroup.read("cpu.rt_runtime_us"), cgroup.read("cpu.rt_period_us")) == ("1000", "100000")
 
 
 class TestBlkio:

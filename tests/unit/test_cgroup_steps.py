@@ -15,6 +15,7 @@ from gocker.plan import Context, Step, step_from_json
 from gocker.steps.cgroup import (
     AttachCgroup,
     EnableControllers,
+    FillAbove,
     InheritFile,
     JoinCgroup,
     MakeCgroup,
@@ -36,6 +37,7 @@ STEPS: list[Step] = [
     JoinCgroup(path="/c/id", controller="memory"),
     RemoveCgroup(path="/c/gocker/id", base="/c", controller="memory"),
     TryControllers(path="/c/gocker/id", base="/c/gocker", controllers=("cpu",)),
+    FillAbove(path="/c/gocker/id", base="/c", file="cpu.rt_runtime_us"),
     WriteEntry(
         path="/c/id",
         file="io.weight",
@@ -88,6 +90,7 @@ def test_descriptions_are_commands() -> None:
         "echo 0 > /c/id/tasks",
         "rmdir /c/gocker/id",
         'echo "+cpu" | tee /c/gocker/cgroup.subtree_control || :',
+        "cat /c/cpu.rt_runtime_us > /c/gocker/cpu.rt_runtime_us",
         "echo 8:0 9 > /c/id/io.weight || echo 8:0 1 > /c/id/io.bfq.weight",
     ]
 
@@ -387,6 +390,30 @@ class TestReading:
         put(f"{base}/cgroup.procs", f"{os.getpid()}\n")
         with pytest.raises(Exception, match="gocker itself runs in it"):
             cgroupfs.kill_all(base, "v2")
+
+
+class TestFillAbove:
+    def fill(self, base: str, ctx: Context, mode: int, *values: str) -> list[str]:
+        names = ("", "/gocker", "/gocker/deep", "/gocker/deep/id")
+        for name, value in zip(names, values, strict=True):
+            put(f"{base}{name}/rt", value)
+            os.chmod(f"{base}{name}", mode)
+        FillAbove(path=f"{base}/gocker/deep/id", base=base, file="rt").execute(ctx)
+        return [get(f"{base}{name}/rt") for name in names]
+
+    def test_gockers_own_pass_on_what_the_first_has_and_the_container_is_left_alone(
+        self, base: str, ctx: Context
+    ) -> None:
+        assert self.fill(base, ctx, 0o1755, "950000", "0", "0", "0") == ["950000", "950000", "950000", "0"]
+
+    def test_what_has_some_keeps_it(self, base: str, ctx: Context) -> None:
+        assert self.fill(base, ctx, 0o1755, "950000", "7", "0", "0") == ["950000", "7", "7", "0"]
+
+    def test_the_none_of_an_operator_is_kept(self, base: str, ctx: Context) -> None:
+        assert self.fill(base, ctx, 0o755, "950000", "0", "0", "0") == ["950000", "0", "0", "0"]
+
+    def test_a_kernel_without_realtime_groups_is_left_to_the_write(self, base: str, ctx: Context) -> None:
+        FillAbove(path=f"{base}/gocker/id", base=base, file="rt").execute(ctx)
 
 
 class TestWriteEntry:
