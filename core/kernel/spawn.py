@@ -79,7 +79,7 @@ def _spawn_joined(
     opened: list[int] = []
     try:
         for path, flag in joins:
-            opened.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            opened.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
             _require_kind(opened[-1], path, flag)
         namespaces = tuple((fd, flag) for fd, (_, flag) in zip(opened, joins, strict=True))
         read, write = os.pipe2(os.O_CLOEXEC)

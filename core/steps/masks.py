@@ -6,7 +6,7 @@ import os
 import stat
 
 from gocker.kernel import mount
-from gocker.kernel.inroot import openat2
+from gocker.kernel.inroot import IN_ROOT, openat2
 from gocker.plan import Context, Step
 from gocker.steps.devices import null_device
 from gocker.steps.targets import anchor
@@ -56,9 +56,15 @@ class ReadonlyPaths(Step):
         return f"mount --bind -o ro {' '.join(self.paths)}"
 
     def execute(self, ctx: Context) -> None:
-        """As a mount of its own onto itself; absent is fine, any other error is fatal."""
+        """As a mount of its own onto itself; absent is fine, any other error is fatal.
+
+        A link protects nothing: what it names in the root is made read-only.
+        """
         for path in self.paths:
             target = _open_existing(ctx, path)
+            if target >= 0 and stat.S_ISLNK(os.fstat(target).st_mode):
+                os.close(target)
+                target = _follow(ctx, path)
             if target < 0:
                 continue
             cover = mount.clone_tree(target, recursive=True)
@@ -78,4 +84,11 @@ def _open_existing(ctx: Context, path: str) -> int:
     try:
         return openat2(fd, rest, os.O_PATH | os.O_NOFOLLOW, resolve)
     except (FileNotFoundError, NotADirectoryError):  # ENOTDIR: a part of the path is a file
+        return -1
+
+
+def _follow(ctx: Context, path: str) -> int:
+    try:
+        return openat2(ctx.root, path, os.O_PATH, IN_ROOT)
+    except (FileNotFoundError, NotADirectoryError):
         return -1

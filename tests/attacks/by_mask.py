@@ -126,12 +126,12 @@ def masked_path_is_not_plain(lab: Lab) -> Verdict:
 
 @attack("R3", "read-only path is a link")
 def read_only_path_is_a_link(lab: Lab) -> Verdict:
-    """The read-only path is a link of the image to the file that is written to."""
+    """The read-only path is a link of the image, and is written to by that name."""
     bundle = lab.bundle()
     bundle.file("etc/fixed", "fixed")
     bundle.link("etc/alias", "fixed")
     bundle.spec["linux"]["readonlyPaths"] = ["/etc/alias"]
-    bundle.run_inside("files", "w:/etc/fixed")
+    bundle.run_inside("files", "w:/etc/alias")
     done = lab.run(bundle)
     if done.value("openw").endswith(" open"):
         return broken("opened it")

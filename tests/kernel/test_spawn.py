@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -228,6 +229,13 @@ def test_what_is_no_namespace_of_the_kind_is_refused_by_name(path: str) -> None:
     with pytest.raises(OSError, match="not a namespace of this kind") as caught:
         born(lambda: None, joins=((path, process.CLONE_NEWNET),))
     assert (caught.value.errno, caught.value.filename) == (errno.EINVAL, path)
+
+
+def test_a_fifo_in_place_of_a_namespace_is_refused_at_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "fifo")
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="not a namespace of this kind"):
+        born(lambda: None, joins=((path, process.CLONE_NEWNET),))
 
 
 def test_what_is_not_there_is_refused_by_name() -> None:
