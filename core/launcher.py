@@ -174,6 +174,8 @@ class Launcher:
         try:
             pass_on(memory, self.ctx.pidfd, channel.fileno())
         except (OSError, GockerError) as error:
+            with contextlib.suppress(ProcessLookupError):  # else it waits, whoever made it, and is of no use
+                pidfd_send_signal(self.ctx.pidfd, signal.SIGKILL)
             raise self._failed(
                 self.plan.total, "seccomp listener", str(error), _remedy(error), error.errno or 0
             ) from error
@@ -194,7 +196,10 @@ class Launcher:
         return self._failed(self._number(index), what, reason, "", 0)
 
     def _end_of_first(self) -> str:
-        ended = os.waitid(os.P_PIDFD, self.ctx.pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        try:
+            ended = os.waitid(os.P_PIDFD, self.ctx.pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+        except ChildProcessError:  # another process made it, and is its parent
+            return "has ended" if has_ended(self.ctx.pidfd) else "does not end"
         if ended is None:
             return "does not end"
         if ended.si_code == os.CLD_EXITED:
