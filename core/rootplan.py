@@ -71,16 +71,16 @@ def file_system_steps(spec: ContainerSpec, container_dir: str, cgroups: CgroupRo
 
 
 def layer_steps(spec: ContainerSpec, container_dir: str) -> tuple[Step, ...]:
-    """Host-phase steps, after `container_dir` has been made; only mapped ids need any.
+    """Host-phase steps, after `container_dir` has been made: what init itself could not open.
 
     Raise UsageError.
     """
     if spec.rootfs is None:
         return ()
     sources = _sources(spec, on_host=True)
-    if not _mapped(spec):
+    if not _apart(spec):
         return sources
-    if not spec.rootfs.mapped:
+    if not (_mapped(spec) and spec.rootfs.mapped):
         return (OpenRoot(path=spec.rootfs.lower, recursive=spec.rootfs.recursive), *sources)
     layers = MapLayers(
         lower=spec.rootfs.lower,
@@ -107,6 +107,11 @@ def _etc_files(spec: ContainerSpec) -> tuple[str, ...]:
 
 def _mapped(spec: ContainerSpec) -> bool:
     return spec.namespace("user").mode != "host"
+
+
+def _apart(spec: ContainerSpec) -> bool:
+    """Whether init cannot open what the host has: as another's root, or in another's mount namespace."""
+    return _mapped(spec) or spec.namespace("mount").mode == "path"
 
 
 def _plain(mount: Mount) -> str:
@@ -154,7 +159,7 @@ def _mount_steps(spec: ContainerSpec, mount: Mount, cgroups: CgroupRows) -> list
             fstype=mount.kind,
             target=mount.target,
             options=_labelled(spec.mount_label, mount) if spec.mount_label else mount.options,
-            source=mount.source if mount.source.startswith("/") else "",
+            source=mount.source,
             bind=fallback,
             follow=not any(f"{mount.target}/".startswith(f"{top}/") for top in _SYSTEM),
         )
@@ -192,7 +197,7 @@ def _sources(spec: ContainerSpec, *, on_host: bool) -> tuple[Step, ...]:
         maps = (mount.uid_map, mount.gid_map)
         if options.idmap and not mount.uid_map:
             maps = (spec.uid_map, spec.gid_map)
-        if on_host != (_mapped(spec) or bool(maps[0])):
+        if on_host != (_apart(spec) or bool(maps[0])):
             continue
         if on_host or not _TRAVELLING.isdisjoint(mount.options):
             steps.append(

@@ -110,6 +110,9 @@ def _require_kind(fd: int, path: str, flag: int) -> None:
         same = False  # ENOTTY: no namespace at all
     if not same:
         raise OSError(errno.EINVAL, "not a namespace of this kind:", path)
+    if flag == process.CLONE_NEWNS and os.path.samestat(os.fstat(fd), os.stat("/proc/self/ns/mnt")):
+        # Its root would be pivoted away from under the host.
+        raise OSError(errno.EINVAL, "it is gocker's own mount namespace:", path)
 
 
 def _join_and_clone(
@@ -127,7 +130,8 @@ def _join_and_clone(
         os._exit(EXIT_GOCKER_FAILED)
     try:
         for fd, flag in namespaces:
-            setns(fd, flag)
+            if flag != process.CLONE_NEWCGROUP:
+                setns(fd, flag)
         if flags & process.CLONE_NEWTIME:
             unshare(process.CLONE_NEWTIME)
             if offsets:
@@ -138,9 +142,20 @@ def _join_and_clone(
         os._exit(1)
     if pid == 0:
         os.close(reply)
-        _go_on(enter)
+        _go_on(lambda: _enter_below(enter, namespaces))
     os.write(reply, _REPLY.pack(pid, 0))
     os._exit(0)
+
+
+def _enter_below(enter: Callable[[], NoReturn], namespaces: tuple[tuple[int, int], ...]) -> NoReturn:
+    """Join a cgroup namespace last, in its cgroup: `nsdelegate` lets nobody be born in it from outside.
+
+    Source: cgroup_attach_permissions() of clone3(2) answers ENOENT for a way across the root of the namespace.
+    """
+    for fd, flag in namespaces:
+        if flag == process.CLONE_NEWCGROUP:
+            setns(fd, flag)
+    enter()
 
 
 def _write_offsets(offsets: tuple[Offset, ...]) -> None:

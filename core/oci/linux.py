@@ -97,8 +97,6 @@ def _namespaces(section: Section) -> tuple[NamespaceRequest, ...]:
             raise item.error("type", f"{show(kind)} is there twice")
         path = item.absolute("path") if item.text("path") else ""
         item.finish()
-        if path and kind == "mount":
-            raise item.error("path", "gocker sets a root up in a mount namespace of its own", "leave it out")
         requests[kind] = NamespaceRequest(kind=kind, mode="path" if path else "private", path=path)
     if "mount" not in requests:
         # Without one there would be a chroot alone: SECURITY R14.

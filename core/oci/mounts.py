@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from gocker.model import IdMap, Mount
 from gocker.oci.document import show
 from gocker.oci.fields import Section, below, plain
@@ -75,12 +74,12 @@ def _kind(section: Section) -> tuple[str, tuple[str, ...]]:
             raise section.error("options", f"{option}: {reason}", remedy, index=index)
         if option == _COPY_UP and (binds or fstype != "tmpfs"):
             raise section.error("options", f"{option} is for a new tmpfs alone", index=index)
-        if (binds or fstype == "bind") and sort_options((option,)).data:
-            raise section.error("options", f"a bind mount has no option {show(option)}", index=index)
-    if binds:
-        return "bind", options
-    if fstype == "bind":
-        return "bind", ("bind", *options)
+    if binds or fstype == "bind":
+        known = tuple(option for option in options if not sort_options((option,)).data)
+        for option in options:
+            if option not in known:  # the kernel takes no notice of them: mount(2), MS_BIND
+                section.warn("options", f"{show(option)} does nothing for a bind mount")
+        return "bind", known if binds else ("bind", *known)
     if fstype in {"", "none"}:
         raise section.error("type", "no type, and neither bind nor rbind in the options")
     if "/" in fstype:

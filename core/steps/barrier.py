@@ -79,13 +79,17 @@ class AwaitStart(Step):
         listener.close()
 
 
-def connect(path: str) -> Any:
-    """A socket to the created container whose ListenForStart has `path`. Raise OSError."""
+def connect(path: str, timeout: float | None = None) -> Any:
+    """A socket to the created container whose ListenForStart has `path`; `timeout` is in seconds. Raise OSError."""
     client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    client.settimeout(timeout)
     directory, _, name = path.rpartition("/")
     parent = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         client.connect(f"/proc/self/fd/{parent}/{name}")
+    except BaseException:
+        client.close()
+        raise
     finally:
         os.close(parent)
     return client

@@ -17,7 +17,12 @@ OCI_VERSION = "1.3.0"
 
 PRESTART, CREATE_RUNTIME, CREATE_CONTAINER = "prestart", "createRuntime", "createContainer"
 START_CONTAINER, POSTSTART, POSTSTOP = "startContainer", "poststart", "poststop"
-_STATUS = {START_CONTAINER: "created", POSTSTART: "running", POSTSTOP: "stopped"}  # else "creating"
+_STATUS = {
+    PRESTART: "created",
+    START_CONTAINER: "created",
+    POSTSTART: "running",
+    POSTSTOP: "stopped",
+}  # else "creating"
 _SHOWN = 400  # characters of a hook's output in an error
 
 
@@ -40,7 +45,10 @@ class RunHook(Step):
     def execute(self, ctx: Context) -> None:
         """Its end is waited for. Raise GockerError when it is not 0."""
         assert ctx.spec is not None  # noqa: S101 - it is there whenever something is started
-        run_hook(Hook(**{name: getattr(self, name) for name in Hook.fields}), ctx.spec, ctx.pid)
+        hook = Hook(**{name: getattr(self, name) for name in Hook.fields})
+        if not self.at_host and hook.env is None:
+            hook = hook.replace(env=())  # gocker's own stays outside (SECURITY R12)
+        run_hook(hook, ctx.spec, ctx.pid)
 
     def audit(self, ctx: Context) -> dict[str, object]:
         """Which."""

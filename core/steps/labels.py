@@ -82,25 +82,26 @@ def label_steps(
             raise _missing("apply AppArmor profile", spec.apparmor_profile, "AppArmor")
         steps.append(ApparmorProfile(profile=_plain("apply AppArmor profile", spec.apparmor_profile)))
     if spec.selinux_label:
-        require_selinux("apply SELinux label", spec.selinux_label, selinux)
+        if not (selinux_enabled() if selinux is None else selinux):
+            raise _missing("apply SELinux label", spec.selinux_label, "SELinux")
         steps.append(SelinuxLabel(label=_plain("apply SELinux label", spec.selinux_label)))
     return tuple(steps)
 
 
-def require_selinux(operation: str, label: str, enabled: bool | None = None) -> None:
-    """Raise UsageError unless SELinux is enabled; None asks the host."""
-    if not (selinux_enabled() if enabled is None else enabled):
-        raise _missing(operation, label, "SELinux")
-
-
-def labelled_options(label: str, kind: str, options: tuple[str, ...]) -> tuple[str, ...]:
+def labelled_options(
+    label: str, kind: str, options: tuple[str, ...], *, selinux: bool | None = None
+) -> tuple[str, ...]:
     """The mount options of a new file system of `kind` with the SELinux context `label`, unless they name one.
 
-    Quotes around it are those of mount(8), which fsconfig(2) would take for part of the label. Raise UsageError.
+    Quotes around it are those of mount(8), which fsconfig(2) would take for part of the label. Where SELinux
+    is not enabled (`selinux`; None asks the host) nobody looks at labels, and there are none. Raise UsageError.
     """
-    require_selinux("mount with label", label)
     words = tuple(_unquoted(word) for word in options)
-    if kind in _LABELLED_BY_POLICY or any(word.partition("=")[0] in _CONTEXTS for word in words):
+    if (
+        not (selinux_enabled() if selinux is None else selinux)
+        or kind in _LABELLED_BY_POLICY
+        or any(word.partition("=")[0] in _CONTEXTS for word in words)
+    ):
         return words
     return (*words, f"context={_plain('mount with label', label)}")
 

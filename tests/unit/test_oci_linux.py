@@ -58,9 +58,9 @@ def test_a_root_needs_a_mount_namespace(config: dict[str, Any]) -> None:
     assert "linux.namespaces: there is no mount namespace" in refusal(config)
 
 
-def test_no_root_is_set_up_in_the_mount_namespace_of_others() -> None:
-    config = minimal(linux={"namespaces": [{"type": "mount", "path": "/proc/1/ns/mnt"}]})
-    assert "linux.namespaces[0].path: gocker sets a root up" in refusal(config)
+def test_a_mount_namespace_may_be_joined() -> None:
+    spec = read(minimal(linux={"namespaces": [{"type": "mount", "path": "/proc/7/ns/mnt"}]}))
+    assert spec.namespaces == (NamespaceRequest(kind="mount", mode="path", path="/proc/7/ns/mnt"),)
 
 
 def test_a_user_namespace_has_maps() -> None:

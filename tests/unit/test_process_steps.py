@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gocker.errors import GockerError, UsageError
 from gocker.kernel.ids import outlives_exec
-from gocker.kernel.lsm import apparmor_enabled, selinux_enabled
 from gocker.model import (
     ContainerSpec,
     IoPriority,
@@ -31,7 +29,6 @@ from gocker.steps.labels import (
     SelinuxLabel,
     label_steps,
     labelled_options,
-    require_selinux,
 )
 from gocker.steps.memorypolicy import SetMemoryPolicy, memory_policy_step
 from gocker.steps.mounts import MountFs
@@ -238,11 +235,6 @@ class TestLabels:
             label_steps(spec(**changes), apparmor=False, selinux=False)
         assert message in str(caught.value)
 
-    def test_the_label_of_mounts_needs_selinux(self) -> None:
-        with pytest.raises(UsageError, match="mount with label x: SELinux is not enabled"):
-            require_selinux("mount with label", "x", enabled=False)
-        require_selinux("mount with label", "x", enabled=True)
-
     @pytest.mark.parametrize(
         ("kind", "options", "labelled"),
         [
@@ -268,31 +260,10 @@ class TestLabels:
         made = [step for step in file_system_steps(container, "/c") if isinstance(step, MountFs)]
         assert [step.options for step in made] == [labelled]
 
-    def test_a_label_of_mounts_that_nobody_would_enforce_is_refused(self) -> None:
-        if selinux_enabled():
-            pytest.skip("needs a host without SELinux")
-        mounts = (Mount(kind="tmpfs", target="/m"),)
-        container = spec(rootfs=Rootfs(lower="/r"), mounts=mounts, mount_label="u:r:t:s0")
-        with pytest.raises(UsageError, match="mount with label u:r:t:s0: SELinux is not enabled"):
-            file_system_steps(container, "/c")
-
-    @pytest.mark.parametrize("text", ["a\nb", "a\0b"])
-    def test_one_that_would_be_two_is_refused(self, text: str) -> None:
-        with pytest.raises(UsageError, match="control characters"):
-            label_steps(spec(apparmor_profile=text), apparmor=True)
-
-    @pytest.mark.parametrize(("content", "enabled"), [("Y\n", True), ("N\n", False), (None, False)])
-    def test_apparmor_says_whether_it_is_enabled(
-        self, tmp_path: Path, content: str | None, enabled: bool
-    ) -> None:
-        path = tmp_path / "enabled"
-        if content is not None:
-            path.write_text(content)
-        assert apparmor_enabled(str(path)) is enabled
-
-    def test_a_directory_is_no_selinux(self, tmp_path: Path) -> None:
-        assert selinux_enabled(str(tmp_path)) is False
-        assert selinux_enabled(f"{tmp_path}/none") is False
+    def test_where_nobody_looks_at_labels_mounts_have_none(self) -> None:
+        options = ("ro", 'context="a:b:c:s0"')
+        assert labelled_options("u:r:t:s0", "tmpfs", options, selinux=False) == ("ro", "context=a:b:c:s0")
+        assert labelled_options("u:r:t:s0", "tmpfs", ("ro",), selinux=False) == ("ro",)
 
 
 def test_only_what_the_caller_passed_on_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -219,7 +219,9 @@ def test_a_file_system_of_any_kind_is_mounted_with_its_options_and_its_device() 
         source="/dev/loop7",
         follow=True,
     )
-    assert filesystem(steps, "/queues") == MountFs(fstype="mqueue", target="/queues", follow=True)
+    assert filesystem(steps, "/queues") == MountFs(
+        fstype="mqueue", target="/queues", source="mqueue", follow=True
+    )
 
 
 @pytest.mark.parametrize(
