@@ -151,7 +151,7 @@ def test_the_program_sees_a_machine_of_32_bits(oci: GockerOci) -> None:
     [({"apparmorProfile": "docker-default"}, "AppArmor"), ({"selinuxLabel": "u:r:t:s0"}, "SELinux")],
 )
 def test_a_label_that_nobody_here_enforces_is_refused_by_name(
-    oci: GockerOci, fields: dict[str, str], module: str
+    oci: GockerOci, fields: dict[str, Any], module: str
 ) -> None:
     if os.path.exists({"AppArmor": "/sys/module/apparmor", "SELinux": "/sys/fs/selinux"}[module]):
         pytest.skip(f"needs a host without {module}")

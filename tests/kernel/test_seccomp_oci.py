@@ -205,6 +205,14 @@ def test_each_call_to_the_exec_may_be_asked_about(path: str, no_new_privileges: 
     assert agent.calls[: agent.calls.index(execve)].count(execveat) == 1
 
 
+@pytest.mark.parametrize("action", ["SCMP_ACT_KILL_PROCESS", "SCMP_ACT_ERRNO"])
+def test_a_filter_may_forbid_all_that_init_speaks_by(action: str) -> None:
+    """It says that it is ready before, and nothing after."""
+    profile = allowing(rule("sendto", "sendmsg", "recvfrom", "recvmsg", action=action))
+    container = spec("/bin/busybox", "true", seccomp="x", seccomp_profile=json.dumps(profile))
+    assert run(container, seccomp=seccomp.seccomp_step(container, "")).code == 0
+
+
 def test_the_program_does_not_get_the_listener(path: str) -> None:
     agent = Agent(path, lambda number, args: None)
     agent.start()
