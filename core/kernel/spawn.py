@@ -3,7 +3,7 @@
     launcher                       helper                        first process
        | clone3() ------------------>|
        |                             | setns(joins), unshare(time), offsets
-       |                             | clone3(CLONE_PARENT) ---------->| enter()
+       |                             | clone3(CLONE_PARENT) ---------->| setns(cgroup), enter()
        |<-------- pid or errno ------|
        |                             | _exit
        | pidfd_open(pid)
