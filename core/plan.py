@@ -40,6 +40,7 @@ class Context:
         self.enter: Callable[[], NoReturn] = _nowhere  # where the child of the clone goes on
         self.window = b""  # struct winsize of gocker's terminal, b"" without one; ioctl_tty(2)
         self.program = ""  # init: the path of the program, once it was looked up
+        self.status = "creating"  # init: of the container, in the words of the OCI
         self.home = ""  # init: the home directory of the program's user
         self.fds: dict[str, int] = {}  # named fds that one step opens and a later one uses
         self.effective: dict[str, tuple[str, str]] = {}  # limit label -> (asked, read back)

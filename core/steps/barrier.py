@@ -77,6 +77,7 @@ class AwaitStart(Step):
             if ctx.channel.recv(len(GO)) == GO:
                 break
         listener.close()
+        ctx.status = "created"
 
 
 def connect(path: str, timeout: float | None = None) -> Any:

@@ -99,8 +99,14 @@ class SetAffinity(Step):
         try:
             os.sched_setaffinity(0 if self.final else ctx.pid, parse_list(self.cpus, "execCPUAffinity"))
         except OSError as error:
+            if not self.final and error.errno == errno.EINVAL and self._are_there():
+                return  # born in its cgroup (v2), whose cpuset has none of them: there is no time before that
             remedy = "name CPUs that are online and in the container's cpuset" * (error.errno == errno.EINVAL)
             raise KernelError.from_os("set CPU affinity", self.cpus, error, remedy=remedy) from error
+
+    def _are_there(self) -> bool:
+        with open("/sys/devices/system/cpu/online", encoding="ascii") as file:
+            return not parse_list(self.cpus, "").isdisjoint(parse_list(file.read().strip(), ""))
 
 
 def _refused(operation: str, target: str, error: OSError) -> KernelError:

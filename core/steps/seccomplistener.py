@@ -57,7 +57,7 @@ class InstallWithListener(InstallSeccomp):
 
     def _state(self, ctx: Context) -> dict[str, object]:
         assert ctx.spec is not None  # noqa: S101 - it is there whenever something is started
-        status = "running" if self.first else "creating"
+        status = "running" if self.first else ctx.status
         return {
             "ociVersion": OCI_VERSION,
             "fds": [_FD_NAME],

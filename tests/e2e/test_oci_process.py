@@ -51,7 +51,7 @@ def test_a_filter_asks_from_the_start_on_and_in_each_exec(oci: GockerOci, tmp_pa
         pid,
         "of the test",
     )
-    assert first.state["state"]["id"] == NAME
+    assert (first.state["state"]["id"], first.state["state"]["status"]) == (NAME, "created")
     second = agent(path)
     assert "No space left on device" in oci("exec", NAME, *SHELL, "mkdir /tmp/y").err
     assert second.state["pid"] != pid
@@ -129,6 +129,16 @@ def test_an_exec_runs_on_its_cpus_and_the_container_on_all(oci: GockerOci) -> No
     process = '{"cwd": "/", "args": ["grep", "Cpus_allowed_list", "/proc/self/status"], "execCPUAffinity": {"final": "%s"}}'
     ran = oci.ok("exec", "--process", "/dev/stdin", NAME, stdin=(process % one).encode())
     assert ran.split() == ["Cpus_allowed_list:", one]
+
+
+def test_an_exec_is_scheduled_as_asked(oci: GockerOci) -> None:
+    oci.run(NAME)
+    process = (
+        b'{"cwd": "/", "args": ["cat", "/proc/self/stat"], "scheduler": {"policy": "SCHED_BATCH", "nice": 9}}'
+    )
+    text = oci.ok("exec", "--process", "/dev/stdin", NAME, stdin=process)
+    fields = text.rpartition(")")[2].split()
+    assert (fields[19 - 3], fields[41 - 3]) == ("9", "3")
 
 
 @pytest.mark.skipif(not os.path.isdir("/sys/devices/system/node/node0"), reason="needs a kernel with NUMA")

@@ -15,11 +15,12 @@ import pytest
 from firstprocess import Outcome, launch, program
 from launching import run, run_apart, spec
 
-from gocker.errors import StepError
+from gocker.errors import KernelError, StepError
+from gocker.hierarchy import read_host
 from gocker.kernel import caps
 from gocker.kernel.lsm import apparmor_enabled
 from gocker.kernel.process import CLONE_NEWPID, CLONE_NEWUSER
-from gocker.model import Capabilities, IoPriority, MemoryPolicy, Scheduler
+from gocker.model import Capabilities, Hierarchy, IoPriority, MemoryPolicy, Scheduler
 from gocker.plan import Context, Step
 from gocker.steps.labels import ApparmorProfile, SelinuxLabel
 from gocker.steps.launch import BecomeRoot
@@ -181,6 +182,35 @@ def test_a_cpu_that_is_not_there_is_named() -> None:
     assert (outcome.failed["op"], outcome.failed["errno"]) == ("cpu-affinity", "EINVAL")
     assert "set CPU affinity 1000" in outcome.failed["reason"]
     assert "in the container's cpuset" in outcome.failed["remedy"]
+
+
+@pytest.fixture
+def narrow() -> Iterator[Path]:
+    """A cgroup that has the first CPU alone."""
+    place = read_host().require("cpuset")
+    if place.version is not Hierarchy.V1 or len(CPUS) < 2:
+        pytest.skip("needs two CPUs, and cpuset on v1")
+    directory = Path(place.directory(f"/gocker-affinity-{os.getpid()}"))
+    directory.mkdir()
+    (directory / "cpuset.cpus").write_text(str(CPUS[0]))
+    (directory / "cpuset.mems").write_text("0")
+    yield directory
+    directory.rmdir()
+
+
+def test_who_is_in_its_cgroup_already_has_no_cpus_before(narrow: Path) -> None:
+    context = Context(None)
+
+    def prepare(pid: int) -> None:
+        (narrow / "cgroup.procs").write_text(str(pid))
+        context.pid = pid
+        SetAffinity(cpus=str(CPUS[-1])).execute(context)
+        with pytest.raises(KernelError, match="set CPU affinity 1000: EINVAL"):
+            SetAffinity(cpus="1000").execute(context)
+
+    script = "import os; print(os.sched_getaffinity(0))"
+    outcome = launch(program(sys.executable, "-S", "-c", script), prepare=prepare)
+    assert outcome.text == f"{{{CPUS[0]}}}\n"
 
 
 def has_numa() -> bool:
