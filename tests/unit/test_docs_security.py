@@ -16,6 +16,7 @@ FILES = {
     "isolation": "test_isolation.py",
     "input": "test_bad_input.py",
     "options": "test_options.py",
+    "process": "test_oci_process.py",
 }
 ROWS = [
     line.strip("|").split("|")
