@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ocicommand import GockerOci, config, text_of, until
+from ocicommand import GockerOci, cgroup_of, config, text_of, until
 from ocischema import problems
 
 from gocker.hierarchy import read_host
@@ -26,7 +26,7 @@ MIB = 1 << 20
 
 def cgroup(controller: str, container: str = "c1") -> str:
     """The container's directory for a controller, by the kernel's name."""
-    return read_host().require(controller).directory(f"/gocker/{container}")
+    return read_host().require(controller).directory(cgroup_of(container))
 
 
 def held(controller: str, v1: str, v2: str = "") -> str:

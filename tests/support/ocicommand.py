@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import fcntl
 import glob
 import json
 import os
@@ -43,10 +42,18 @@ CONFIG: dict[str, Any] = {
 IDLE = ["sleep", "1000"]
 
 
+def cgroup_of(container: str) -> str:
+    """The path of its cgroup: ids are short here, and several sessions may run on one host."""
+    return f"/gocker/t{os.getpid()}.{GockerOci.made}-{container}"
+
+
 class GockerOci:
     """Call it with the arguments of the command line. Output goes to files, since a container keeps its stdout."""
 
+    made = 0  # how many there were
+
     def __init__(self, scratch: str) -> None:
+        GockerOci.made += 1
         self.scratch = scratch
         self.root = f"{scratch}/root"
         self.program = os.path.join(os.path.dirname(sys.executable), "gocker-oci")
@@ -106,7 +113,10 @@ class GockerOci:
         return self.write(name, config(linux=linux, **process))
 
     def write(self, name: str, document: Mapping[str, Any]) -> str:
-        """The directory of a bundle with this config."""
+        """The directory of a bundle with this config, for the container that ends its name, or c1."""
+        section = document.get("linux", {})
+        container = name.rpartition("-")[2] if "-" in name else "c1"
+        document = {**document, "linux": {"cgroupsPath": cgroup_of(container), **section}}
         directory = f"{self.scratch}/{name}"
         os.makedirs(directory, exist_ok=True)
         with open(f"{directory}/config.json", "w", encoding="utf-8") as file:
@@ -154,17 +164,12 @@ def config(*, linux: Mapping[str, Any] | None = None, **process: Any) -> dict[st
 
 @contextmanager
 def gocker_oci(scratch: str, gocker: Gocker) -> Iterator[GockerOci]:
-    """The command; `gocker` makes the image. One at a time on a host: the ids are short, and so in the cgroups."""
-    lock = os.open("/sys/fs/cgroup", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    fcntl.flock(lock, fcntl.LOCK_EX)
+    """The command; `gocker` makes the image."""
     if not glob.glob(f"{os.environ['GOCKER_ROOT']}/images/rootfs/sha256-*"):
         assert gocker("run", "base", "true").code == 0
     command = GockerOci(scratch)
-    try:
-        yield command
-        command.clean_up()
-    finally:
-        os.close(lock)
+    yield command
+    command.clean_up()
 
 
 def until(condition: Callable[[], bool], seconds: float = 5) -> None:
