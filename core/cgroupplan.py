@@ -69,7 +69,7 @@ def plan_cgroups(
                 place=place,
                 path=place.directory(cgroup),
                 requests=requests,
-                values={**plugin.defaults, **given},
+                values={**(plugin.defaults if spec.default_limits else {}), **given},
                 firm=name in firm,
             )
         )

@@ -144,12 +144,15 @@ class ContainerSpec(Record):
     cwd: str = "/"
     user: str = ""  # "", "uid", "uid:gid", "name", "name:group"
     groups: tuple[str, ...] = ()  # supplementary, by name or number
-    only_groups: bool = False  # no other ones: neither the primary one nor those of the container's /etc/group
+    only_groups: bool = (
+        False  # no other ones: neither the primary one nor those of the container's /etc/group
+    )
     namespaces: tuple[NamespaceRequest, ...] = ()
     uid_map: tuple[IdMap, ...] = ()
     gid_map: tuple[IdMap, ...] = ()
     time_offsets: tuple[tuple[str, int, int], ...] = ()  # ("boottime", seconds, nanoseconds)
     limits: tuple[LimitRequest, ...] = ()
+    default_limits: bool = True  # those of the controllers that hold where nobody asked for any
     joins: tuple[str, ...] = ()  # controllers to be in without a limit, where they are there
     cgroup_path: str = ""  # absolute, below the mount point of each hierarchy; "" is /gocker/ID
     mounts: tuple[Mount, ...] = ()

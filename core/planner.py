@@ -160,13 +160,6 @@ def _plan_init(
 
 def _plan_sysctls(spec: ContainerSpec, handlers: Handlers, steps: list[Step]) -> None:
     for name, value in spec.sysctls:
-        if name.replace("/", ".") == "kernel.hostname":
-            raise UsageError(
-                "set sysctl",
-                f"{name}={value}",
-                "the hostname has a setting of its own",
-                remedy="set it by hostname",
-            )
         owners = [handler for handler, _ in handlers if name.replace("/", ".").startswith(handler.sysctls)]
         if not owners:
             raise UsageError(
@@ -176,5 +169,12 @@ def _plan_sysctls(spec: ContainerSpec, handlers: Handlers, steps: list[Step]) ->
         if spec.namespace(kind).mode != "private":
             raise UsageError(
                 "set sysctl", f"{name}={value}", f"the {kind} namespace is not the container's own"
+            )
+        if name.replace("/", ".") == "kernel.hostname":
+            raise UsageError(
+                "set sysctl",
+                f"{name}={value}",
+                "the hostname has a setting of its own",
+                remedy="set it by hostname",
             )
         steps.append(Sysctl(name=name, value=value))

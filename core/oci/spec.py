@@ -63,6 +63,7 @@ def read_config(
         id=container,
         name=container,
         bundle=bundle,
+        default_limits=False,
         rootfs=_rootfs(root, bundle, propagation),
         limits=limits(resources, annotations),
         joins=_JOINS,

@@ -15,6 +15,7 @@ from gocker.model import ContainerSpec
 from gocker.oci.spec import read_config
 from gocker.ociresources import deal_all
 from gocker.registry import Registry
+from gocker.state import State
 
 _MAX_CONFIG = 4 << 20  # bytes; SECURITY R13
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -23,6 +24,24 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 def audit_log() -> AuditLog:
     """The log of this command."""
     return AuditLog(paths.audit_log(), current_actor(sys.argv))
+
+
+def recover_abandoned(state: State, *, quiet: bool) -> None:
+    """Bring to an end what a killed gocker left halfway; `quiet` says nothing of it. Raise StateError."""
+    for claim in state.abandoned():
+        from gocker.recovery import recover
+
+        line = recover(claim)
+        if not quiet:
+            show_warning(line)
+    for claim in state.indebted():
+        from gocker.settling import settle
+
+        try:
+            settle(claim, state, audit_log())
+        except (GockerError, OSError) as error:
+            if not quiet:
+                show_warning(f"container {claim.id} is left for later: {error}")
 
 
 def read_bundle(bundle: str, name: str, container: str, registry: Registry) -> tuple[ContainerSpec, bytes]:
@@ -36,19 +55,21 @@ def read_bundle(bundle: str, name: str, container: str, registry: Registry) -> t
     return spec, data
 
 
-def spec_of_lasting(lasting: Lasting, registry: Registry) -> ContainerSpec:
-    """The spec that a container was created from. Raise GockerError."""
-    return _read(lasting.config.encode("utf-8", "surrogateescape"), lasting.id, lasting.bundle, registry)[0]
+def spec_of_lasting(lasting: Lasting, registry: Registry, *, for_exec: bool = False) -> ContainerSpec:
+    """The spec that a container was created from, or that of one more process in it. Raise GockerError."""
+    data = lasting.config.encode("utf-8", "surrogateescape")
+    return _read(data, lasting.id, lasting.bundle, registry, for_exec=for_exec)[0]
 
 
 def _read(
-    data: bytes, container: str, bundle: str, registry: Registry
+    data: bytes, container: str, bundle: str, registry: Registry, *, for_exec: bool = False
 ) -> tuple[ContainerSpec, tuple[str, ...]]:
     return read_config(
         data,
         container=container,
         bundle=bundle,
         limits=lambda resources, annotations: deal_all(resources, annotations, registry),
+        for_exec=for_exec,
     )
 
 

@@ -33,7 +33,7 @@ def command(
     container, *argv = arguments
     state, registry = State(root), Registry()
     lasting = read_lasting(state, container)
-    base = spec_of_lasting(lasting, registry)
+    base = spec_of_lasting(lasting, registry, for_exec=True)
     if process:
         fields, _ = read_process(read_text_file("read process.json", process))
     else:

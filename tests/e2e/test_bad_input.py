@@ -337,7 +337,7 @@ def test_two_mounts_at_one_place(gocker: Gocker) -> None:
 def test_a_target_that_leads_out_through_a_link_is_made_inside(
     gocker: Gocker, tmp_path: os.PathLike[str]
 ) -> None:
-    # A link in the image cannot name a place on the host; where it leads nowhere inside, that is said.
+    # A link in the image cannot name a place on the host; where it leads nowhere inside, the place is made.
     rootfs, outside = f"{tmp_path}/rootfs", f"{tmp_path}/outside"
     os.makedirs(f"{rootfs}/dir")
     os.mkdir(outside)
@@ -346,13 +346,9 @@ def test_a_target_that_leads_out_through_a_link_is_made_inside(
     for name in ("escape", "upwards"):
         for target in (f"/dir/{name}", f"/dir/{name}/below"):
             ran = gocker("run", "--rootfs", rootfs, "-v", f"/etc:{target}", "/true")
-            refused(
-                ran,
-                target,
-                "a symbolic link there whose target is missing",
-                "(name the link's target instead)",
-            )
+            assert (ran.code, "exec /true: ENOENT" in ran.err) == (127, True)
     assert os.listdir(outside) == []
+    assert sorted(os.listdir(rootfs)) == ["dir"]  # in the container's own layer
 
 
 class TestEnvironment:

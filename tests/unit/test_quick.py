@@ -63,7 +63,8 @@ def test_common_command_lines_are_read(arguments: list[str]) -> None:
         ["--limit"],
         ["-i=1", "base"],
         ["--rm=1", "base"],
-        ["--oom-score-adj", "1"],
+        ["--oom-score-adj", "1001"],
+        ["--monotonic", " 1"],
     ],
 )
 def test_what_is_wrong_or_rare_is_left_to_click(arguments: list[str]) -> None:
