@@ -142,6 +142,8 @@ class BindMount(Step):
         fd = ctx.fds.pop(source_key(self.source, self.target), -1)
         if fd < 0:
             fd = _clone_source(self.source, recursive=options.recursive)
+        else:
+            fd = _renewed(fd, recursive=options.recursive)
         try:
             _set_up_copy(fd, options)
             target = bind_target(ctx, self.target, fd)
@@ -155,6 +157,19 @@ class BindMount(Step):
                 ctx.fds[PROC] = os.dup(fd)
         finally:
             os.close(fd)
+
+
+def _renewed(fd: int, *, recursive: bool) -> int:
+    """A copy that is as young as its place in the list of mounts: the kernel shows them by age.
+
+    It has what `fd` has, and `fd` is closed. Root of a user namespace may not copy it, and keeps it.
+    """
+    try:
+        copy = mount.clone_tree(fd, recursive=recursive)
+    except OSError:
+        return fd
+    os.close(fd)
+    return copy
 
 
 def _set_up_copy(fd: int, options: MountOptions) -> None:

@@ -15,15 +15,15 @@ class Mount(NamespaceHandler):
     order = 90
 
     def set(self, ctx: NamespaceContext) -> None:
-        """A root file system needs a new mount namespace; a shared one keeps the root that it has."""
-        new = ctx.spec.namespace("mount").mode == "private"
-        if new and ctx.spec.rootfs is None:
+        """A root file system needs a mount namespace other than the host's, which keeps the root that it has."""
+        mode = ctx.spec.namespace("mount").mode
+        if mode == "private" and ctx.spec.rootfs is None:
             raise UsageError("plan mount namespace", ctx.spec.name, "a new one needs a root file system")
-        if not new and ctx.spec.rootfs is not None:
+        if mode == "host" and ctx.spec.rootfs is not None:
             raise UsageError(
                 "plan mount namespace",
                 ctx.spec.name,
-                "a shared mount namespace keeps its own root",
+                "the host's mount namespace keeps its own root",
                 remedy="leave out the root file system, or make the namespace private",
             )
 

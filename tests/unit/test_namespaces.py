@@ -132,12 +132,15 @@ class TestMount:
         assert refusal(Mount()) == "plan mount namespace web: a new one needs a root file system"
         Mount().set(context(Mount(), "set", rootfs=Rootfs(lower="/srv")))
 
-    @pytest.mark.parametrize("mode", ["host", "path"])
-    def test_a_shared_one_keeps_its_own(self, mode: str) -> None:
-        assert "a shared mount namespace keeps its own root" in refusal(
-            Mount(), mode, rootfs=Rootfs(lower="/srv")
+    def test_that_of_the_host_keeps_its_own(self) -> None:
+        assert "the host's mount namespace keeps its own root" in refusal(
+            Mount(), "host", rootfs=Rootfs(lower="/srv")
         )
-        Mount().set(context(Mount(), "set", mode))
+        Mount().set(context(Mount(), "set", "host"))
+
+    @pytest.mark.parametrize("rootfs", [None, Rootfs(lower="/srv")])
+    def test_one_that_is_joined_may_get_one(self, rootfs: Rootfs | None) -> None:
+        Mount().set(context(Mount(), "set", "path", rootfs=rootfs))
 
 
 class TestTime:
