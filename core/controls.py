@@ -166,7 +166,7 @@ def _plan_update(
         if place.version is Hierarchy.V2 and plugin.kernel_names[Hierarchy.V2] != "cgroup":
             recorder.enable(plugin.kernel_names[Hierarchy.V2])
         values = {request.key: request.value for request in whole.values()}
-        plugin.set(recorder, plugin.parse({**plugin.defaults, **values}))
+        plugin.set(recorder, plugin.parse(values))
         for step in phases[HOST]:
             if not isinstance(step, _CHANGEABLE):
                 label = next(iter(requests))

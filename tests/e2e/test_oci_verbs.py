@@ -62,6 +62,7 @@ def stands_still(path: str) -> bool:
     return ticks(path) == before
 
 
+@pytest.mark.guest
 def test_a_paused_container_stands_still_until_it_is_resumed(oci: GockerOci) -> None:
     out = oci.run(args=TICKING)
     until(lambda: ticks(out) > 0)
@@ -150,6 +151,7 @@ def limited(oci: GockerOci, **resources: Any) -> None:
     oci.run(linux={"resources": {"devices": [{"allow": False, "access": "rwm"}], **resources}})
 
 
+@pytest.mark.guest
 def test_memory_grows_and_shrinks_with_the_sum(oci: GockerOci) -> None:
     limited(oci, memory={"limit": 100 * MIB})
     for size in (200, 50, 300):
@@ -169,6 +171,7 @@ def test_a_sum_below_the_memory_is_refused_and_nothing_changes(oci: GockerOci) -
     assert held("pids", "pids.max") != "7"
 
 
+@pytest.mark.guest
 def test_a_limit_that_nobody_asked_for_at_the_creation_is_set(oci: GockerOci) -> None:
     limited(oci)
     oci.ok(
@@ -205,7 +208,7 @@ def test_zeros_and_device_rules_of_a_whole_object_change_nothing(oci: GockerOci)
     }
     oci.ok("update", "-r", "-", "c1", stdin=json.dumps(whole).encode())
     assert (memory(), held("pids", "pids.max")) == (64 * MIB, "50")
-    assert held("cpu", "cpu.shares", "cpu.weight") in {"300", "37", "12"}
+    assert held("cpu", "cpu.shares", "cpu.weight") in {"300", "39"}
     if read_host().find("devices"):
         assert "a *:* rwm" not in held("devices", "devices.list")
 
@@ -235,6 +238,7 @@ def test_an_update_that_fails_halfway_is_taken_back(oci: GockerOci) -> None:
     assert held("pids", "pids.max") == "50"
 
 
+@pytest.mark.guest
 @pytest.mark.parametrize("size", [256, 32])
 def test_memory_and_its_sum_are_taken_back_in_an_order_that_the_kernel_takes(
     oci: GockerOci, size: int
@@ -333,6 +337,7 @@ def test_ps_of_a_stopped_container_is_refused(oci: GockerOci) -> None:
 # --- events
 
 
+@pytest.mark.guest
 def test_events_prints_the_figures_once(oci: GockerOci) -> None:
     oci.run(linux={"resources": {"memory": {"limit": 64 * MIB}, "pids": {"limit": 20}}}, args=TICKING)
     event = json.loads(oci.ok("events", "--stats", "c1"))
@@ -362,6 +367,7 @@ def test_events_come_by_the_interval_until_the_container_ends(oci: GockerOci) ->
     assert {line["type"] for line in lines_of(out)} == {"stats"}
 
 
+@pytest.mark.guest
 def test_events_tell_of_the_oom_killer(oci: GockerOci) -> None:
     oci.create(
         linux={"resources": {"memory": {"limit": 16 * MIB}}},
