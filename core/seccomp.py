@@ -26,7 +26,7 @@ from gocker.record import Record
 from gocker.steps.exec import InstallSeccomp
 
 DEFAULT, UNCONFINED = "default", "unconfined"
-_COMPILER = "2"  # raise it when compiled filters change: older cache files are then not found
+_COMPILER = "3"  # raise it when compiled filters change: older cache files are then not found
 _DEFAULT_PROFILE = os.path.join(os.path.dirname(__file__), "data", "seccomp-default.json")
 _MAX_PROFILE = 4 << 20
 _LISTENER_ONLY = FILTER_FLAGS["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]
@@ -149,8 +149,9 @@ def _compile(
             f"{len(program) // INSTRUCTION_SIZE} instructions, the kernel takes {MAX_INSTRUCTIONS}",
         )
     flags = parsed.flags
-    # With a listener that nobody can be asked by there would be one fd more, and nothing else.
-    flags = flags | NEW_LISTENER if has_answer(program, NOTIFY) else flags & ~_LISTENER_ONLY
+    # Who listens waits for the fd, as of crun, whether or not there is anything to ask by it.
+    asks = parsed.listener_path or has_answer(program, NOTIFY)
+    flags = flags | NEW_LISTENER if asks else flags & ~_LISTENER_ONLY
     return flags.to_bytes(_FLAGS, "little") + program
 
 

@@ -66,7 +66,7 @@ def read_config(
         default_limits=False,
         rootfs=_rootfs(root, bundle, propagation),
         limits=limits(resources, annotations),
-        joins=_JOINS,
+        joins=_joins(fields.get("scheduler")),
         hooks=_hooks(root),
         labels=tuple(annotations.items()),
         interactive=True,  # stdin is the caller's
@@ -75,6 +75,12 @@ def read_config(
     _other_platforms(root)
     root.finish()
     return spec, tuple(root.warnings)
+
+
+def _joins(scheduler: Scheduler | None) -> tuple[str, ...]:
+    """A new cpu cgroup of v1 has no real-time budget, so that nothing in it gets such a policy: cgroups(7)."""
+    realtime = scheduler is not None and scheduler.policy in {"SCHED_FIFO", "SCHED_RR"}
+    return tuple(name for name in _JOINS if not (realtime and name == "cpu"))
 
 
 def _check_version(root: Section) -> None:

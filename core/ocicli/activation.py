@@ -12,10 +12,11 @@ _MAX = 4096
 def activated(spec: ContainerSpec, environ: Mapping[str, str], pid: int) -> ContainerSpec:
     """`spec` with the sockets that `environ` announces to the process `pid`, before what is preserved anyway.
 
-    LISTEN_PID is the program's, which Exec knows. What is announced to another process, or badly, is not there.
+    LISTEN_PID is the program's, which Exec knows. What is announced to another process, or badly, is not there;
+    what is announced to nobody in particular is ours, as it is crun's.
     """
     number, whose = environ.get("LISTEN_FDS", ""), environ.get("LISTEN_PID", "")
-    if not _is_number(number) or not _is_number(whose) or int(whose) != pid:
+    if not _is_number(number) or whose not in {"", str(pid)}:
         return spec
     count = int(number)
     if not 0 < count <= _MAX:

@@ -16,11 +16,16 @@ def test_what_is_announced_to_this_process_comes_before_what_is_preserved() -> N
     assert made.preserve_fds == 5
 
 
+def test_what_names_no_process_is_ours() -> None:
+    assert activated(SPEC, {"LISTEN_FDS": "3"}, 77) == activated(
+        SPEC, {"LISTEN_FDS": "3", "LISTEN_PID": "77"}, 77
+    )
+
+
 @pytest.mark.parametrize(
     "environ",
     [
         {},
-        {"LISTEN_FDS": "3"},
         {"LISTEN_PID": "77"},
         {"LISTEN_FDS": "3", "LISTEN_PID": "78"},
         {"LISTEN_FDS": "0", "LISTEN_PID": "77"},

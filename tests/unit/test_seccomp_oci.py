@@ -224,10 +224,16 @@ def test_a_filter_that_asks_gets_a_listener_from_the_cache_too(tmp_path: Path) -
     assert shown["op"] == "seccomp-listener"
 
 
-def test_where_nothing_is_asked_the_listener_is_not_told_and_nothing_waits_for_it() -> None:
+def test_who_listens_is_told_though_nothing_is_asked() -> None:
     made = step({**NOTIFYING, "syscalls": [rule("mkdir")]})
-    assert type(made) is InstallSeccomp
-    assert made.flags == 0
+    assert isinstance(made, InstallWithListener)
+    assert made.flags & kernel.NEW_LISTENER
+
+
+def test_without_a_listener_there_is_nothing_to_wait_for() -> None:
+    silent = {name: value for name, value in NOTIFYING.items() if not name.startswith("listener")}
+    made = step({**silent, "syscalls": [rule("mkdir")]})
+    assert (type(made), made.flags) == (InstallSeccomp, 0)
 
 
 def test_one_text_is_two_filters_as_a_file_and_in_a_config(tmp_path: Path) -> None:
