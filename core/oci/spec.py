@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gocker.limits import LimitRequest
-from gocker.model import ContainerSpec, Hook, Rootfs
+from gocker.model import ContainerSpec, Hook, Rootfs, Scheduler
 from gocker.oci.document import parse_document, show
 from gocker.oci.fields import Section, below
 from gocker.oci.linux import linux_fields, read_propagation, read_resources
