@@ -18,11 +18,13 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from command import SLOWNESS
+
 CGROUPS = "/sys/fs/cgroup"
 IMAGE = "localhost/gocker-test:1"
 BUSYBOX = "/bin/busybox"
 NODE = "node"  # the host's name inside; slurm looks its node up by it
-PATIENCE = 20.0  # seconds for a daemon to answer
+PATIENCE = 20.0 * SLOWNESS  # seconds for a daemon to answer
 # PID 1 of the place: it reaps what the engines' shims orphan, and all ends with it.
 FIRST = """
 import os, signal, sys
@@ -103,12 +105,12 @@ class EngineHost:
         """Run it to its end; `code` is the exit status it must have, None for any."""
         with self._popen(argv, env, subprocess.PIPE) as process:
             try:
-                out, err = process.communicate(input.encode(), timeout)
+                out, err = process.communicate(input.encode(), timeout * SLOWNESS)
             except subprocess.TimeoutExpired:
                 self._kill_tree(process)
                 out, err = process.communicate()
                 raise AssertionError(
-                    f"{shlex.join(argv)} took more than {timeout} s\n{out.decode()}\n{err.decode()}"
+                    f"{shlex.join(argv)} took more than {timeout * SLOWNESS} s\n{out.decode()}\n{err.decode()}"
                 ) from None
         ran = Ran(process.returncode, out.decode(errors="replace"), err.decode(errors="replace"))
         if code is not None:
@@ -202,9 +204,9 @@ Place = Callable[..., AbstractContextManager[EngineHost]]
 
 def until(condition: Callable[[], bool], patience: float = 10) -> None:
     """Wait until it is so; `patience` is in seconds."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + patience * SLOWNESS
     while not condition():
-        assert time.monotonic() < deadline, f"not so within {patience} s"
+        assert time.monotonic() < deadline, f"not so within {patience * SLOWNESS} s"
         time.sleep(0.1)
 
 
