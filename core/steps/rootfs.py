@@ -172,9 +172,15 @@ class BindRoot(Step):
 
 def _copy_root(path: str, *, nodev: bool, recursive: bool) -> int:
     try:
-        root = mount.clone_tree(mount.AT_FDCWD, os.fsencode(path), recursive=recursive)
+        directory = os.open(path, _LAYER | os.O_NOFOLLOW)
+        try:
+            root = mount.clone_tree(directory, recursive=recursive)
+        finally:
+            os.close(directory)
     except OSError as error:
-        raise ImageError.from_os("open root file system", path, error) from error
+        link = os.path.islink(path)
+        remedy = "it is a symbolic link: name the directory itself" if link else ""
+        raise ImageError.from_os("open root file system", path, error, remedy=remedy) from error
     attributes = mount.MOUNT_ATTR_NODEV if nodev else 0
     mount.set_attributes(root, attributes, propagation=mount.MS_PRIVATE, recursive=recursive)
     return root
