@@ -10,7 +10,7 @@ import sys
 from . import table
 from .attacks import ATTACKS
 from .lab import Runtime
-from .suite import Result, Runner
+from .suite import Attack, Result, Runner
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 WEAK = Runtime("weak", f"{HERE}/weak.py")
@@ -29,7 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
         help="may be given again; `weak` is the control runtime, the default is that one",
     )
     parser.add_argument(
-        "--only", action="append", metavar="NAME", help="this attack, or those that contain NAME"
+        "--only",
+        action="append",
+        metavar="NAME",
+        help="this attack, those of this rule (R15), or those that contain NAME",
     )
     parser.add_argument("--format", choices=["table", "json", "markdown"], default="table")
     parser.add_argument("--update", metavar="FILE", help="write the markdown table between the marks in FILE")
@@ -41,14 +44,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--list", action="store_true", help="name the attacks and end")
     options = parser.parse_args(arguments)
+    chosen = [attack for attack in ATTACKS.values() if wanted(attack, options.only or [""])]
     if options.list:
-        for attack in ATTACKS.values():
-            print(f"{attack.name:36} {attack.rule:4} {attack.source:28} {attack.text}")
+        for attack in chosen:
+            print(f"{attack.name:40} {attack.rule:4} {attack.source:28} {attack.text}")
         return 0
     if os.geteuid() != 0:
         print("python -m tests.attacks: needs root: namespaces and mounts are made", file=sys.stderr)
         return 2
-    chosen = [attack for attack in ATTACKS.values() if wanted(attack.name, options.only or [""])]
     results: list[Result] = []
     status = 0
     runner = Runner(options.patience)
@@ -82,9 +85,10 @@ def main(arguments: list[str] | None = None) -> int:
     return status
 
 
-def wanted(name: str, words: list[str]) -> bool:
-    """A word that is a name means that attack alone, another all that contain it."""
-    return any(word == name if word in ATTACKS else word in name for word in words)
+def wanted(attack: Attack, words: list[str]) -> bool:
+    """A word that is a name or a rule means just that, another all names that contain it."""
+    exact = {*ATTACKS, *(other.rule for other in ATTACKS.values())}
+    return any(word in {attack.name, attack.rule} if word in exact else word in attack.name for word in words)
 
 
 def named(text: str) -> Runtime:

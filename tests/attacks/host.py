@@ -1,7 +1,7 @@
 """A throwaway host for one attack: namespaces of its own, and the real root below an overlay in memory.
 
-Whatever an attack does to "the host" it does to this one: files are written to a tmpfs, processes are those of
-a pid namespace, host name, network and System V IPC are its own. Cgroups alone have no such veil on
+Whatever an attack does to "the host" it does to this one: files are written to a tmpfs, devices are other nodes,
+sysfs is read-only, processes are those of a pid namespace, host name, network and System V IPC are its own. Cgroups alone have no such veil on
 version 1; what is made there carries a prefix and is removed by it.
 """
 
@@ -43,6 +43,16 @@ MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE, MS_SHARED = (
 )
 MNT_DETACH = 2
 _PR_SET_PDEATHSIG = 1
+_DEVICES = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("kmsg", 1, 11),
+    ("tty", 5, 0),
+    ("fuse", 10, 229),
+]
 
 
 def _check(result: int, what: str) -> int:
@@ -133,8 +143,8 @@ def enter(scratch: str) -> None:
             os.makedirs(merged + path, exist_ok=True)
             mount(path, merged + path, None, MS_BIND | MS_REC)
             mount("none", merged + path, None, MS_REMOUNT | MS_BIND | MS_RDONLY)
-    mount("/sys", f"{merged}/sys", None, MS_BIND | MS_REC)
-    mount("/dev", f"{merged}/dev", None, MS_BIND | MS_REC)
+    _own_sys(f"{merged}/sys")
+    _own_dev(f"{merged}/dev")
     mount("proc", f"{merged}/proc", "proc", 0)
     os.mkdir(merged + LAB)
     mount(f"{scratch}/lab", merged + LAB, None, MS_BIND)
@@ -143,6 +153,41 @@ def enter(scratch: str) -> None:
     unmount(".")
     os.chdir("/")
     mount("none", "/", None, MS_REC | MS_SHARED)  # as systemd has it: what is not cut off travels
+
+
+def _own_sys(target: str) -> None:
+    """The real sysfs read-only; where version 1 has a tmpfs for its hierarchies, another with the same in it."""
+    mount("/sys", target, None, MS_BIND | MS_REC)
+    mount("none", target, None, MS_REMOUNT | MS_BIND | MS_RDONLY)
+    top = "/sys/fs/cgroup"
+    below = [point for point, _ in cgroup_mounts() if os.path.dirname(point) == top]
+    if not below:
+        return
+    mount("cgroup", target + top.removeprefix("/sys"), "tmpfs", 0, "mode=0755")
+    for point in below:
+        own = target + point.removeprefix("/sys")
+        os.mkdir(own)
+        mount(point, own, None, MS_BIND)
+    for name in os.listdir(top):
+        if os.path.islink(f"{top}/{name}"):  # cpu -> cpu,cpuacct
+            os.symlink(os.readlink(f"{top}/{name}"), f"{target}/fs/cgroup/{name}")
+
+
+def _own_dev(target: str) -> None:
+    """A devtmpfs is one for all mounts of it, so make another /dev."""
+    mount("dev", target, "tmpfs", 0, "mode=0755")
+    old = os.umask(0)
+    for name, major, minor in _DEVICES:
+        os.mknod(f"{target}/{name}", 0o20666, os.makedev(major, minor))
+    os.umask(old)
+    for name in ("pts", "shm", "mqueue"):
+        os.mkdir(f"{target}/{name}")
+    mount("devpts", f"{target}/pts", "devpts", 0, "newinstance,ptmxmode=0666,mode=0620")
+    mount("shm", f"{target}/shm", "tmpfs", 0, "mode=1777")
+    os.symlink("pts/ptmx", f"{target}/ptmx")
+    os.symlink("/proc/self/fd", f"{target}/fd")
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        os.symlink(f"/proc/self/fd/{number}", f"{target}/{name}")
 
 
 def _other_mounts() -> list[str]:

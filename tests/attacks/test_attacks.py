@@ -6,6 +6,8 @@ import json
 import os
 import re
 import shutil
+import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,11 +20,19 @@ sys.path.insert(0, str(TREE))
 from tests.attacks import table  # noqa: E402
 from tests.attacks.__main__ import WEAK  # noqa: E402
 from tests.attacks.attacks import ATTACKS  # noqa: E402
-from tests.attacks.lab import Runtime  # noqa: E402
+from tests.attacks.lab import Lab, Runtime, Verdict, held  # noqa: E402
 from tests.attacks.suite import Result, Runner  # noqa: E402
 
 GOCKER = os.environ.get("GOCKER_TEST_OCI") or os.path.join(os.path.dirname(sys.executable), "gocker-oci")
 RULES = {f"R{number}" for number in range(1, 16)} - {"R6"}  # no image is unpacked by an OCI runtime
+SPOILED = [
+    "/etc/gattack",
+    "/usr/gattack",
+    "/dev/gattack",
+    "/sys/fs/cgroup/gattack",
+    "/run/gattack",
+    "/tmp/gattack",
+]
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces and mounts are made")
 
 
@@ -83,6 +93,47 @@ def test_others_are_recorded(
     record_property(program, table.summary(results))
     (tmp_path / "results.json").write_text(table.as_json(results), encoding="utf-8")
     assert {result.status for result in results} <= {"broken", "held", "not-applicable", "unclear"}
+
+
+def spoil(lab: Lab) -> Verdict:
+    """Write wherever root can."""
+    done = []
+    for path in SPOILED:
+        try:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write("spoiled")
+            done.append(path)
+        except OSError:
+            continue
+    socket.sethostname("spoiled")
+    return held(" ".join(done))
+
+
+@pytest.mark.kernel
+@needs_root
+def test_a_throwaway_host_keeps_what_is_done_to_it(runner: Runner) -> None:
+    name = os.uname().nodename
+    attack = next(iter(ATTACKS.values()))._replace(function=spoil)
+    result = runner.run(attack, WEAK)
+    assert result.status == "held", result.reason
+    assert {"/etc/gattack", "/dev/gattack"} <= {*result.reason.split()}
+    assert [path for path in SPOILED if os.path.exists(path)] == []
+    assert os.uname().nodename == name
+
+
+@pytest.mark.kernel
+@needs_root
+def test_nobody_outlives_an_attack(runner: Runner) -> None:
+    attack = next(iter(ATTACKS.values()))._replace(function=linger)
+    assert runner.run(attack, WEAK).status == "held"
+    with os.popen("ps -eo args") as file:
+        assert "sleep 4711" not in file.read()
+
+
+def linger(lab: Lab) -> Verdict:
+    """Leave a process of another session behind."""
+    subprocess.Popen(["sleep", "4711"], start_new_session=True)
+    return held("left one")
 
 
 def test_the_page_lists_every_attack() -> None:

@@ -375,7 +375,7 @@ def join_cgroups(spec: Any, pid: int) -> str:
                 above = "/".join([point, *parts[:depth]])
                 with suppress(OSError):
                     os.makedirs(above, exist_ok=True)
-                    with open(f"{above}/cgroup.subtree_control", "w", encoding="utf-8") as file:
+                    with open(f"{above}/cgroup.subtree_control", "r+", encoding="utf-8") as file:
                         file.write("+pids")
             with suppress(OSError):
                 os.makedirs(f"{point}/{path}", exist_ok=True)
