@@ -65,6 +65,7 @@ setup(
         "gocker.cli",
         "gocker.oci",
         "gocker.ocicli",
+        "gocker.testing",
         "gocker.steps",
         "gocker.plugins",
         *(f"gocker.plugins.{name}" for name in {**CONTROLLERS, **NAMESPACES}),

@@ -10,16 +10,26 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from gocker.api import API_VERSION, CgroupController, LimitHelp, NamespaceHandler, Plugin
+from gocker.api import CgroupController, NamespaceHandler, Plugin
 from gocker.errors import PluginError
-from gocker.model import Hierarchy
 from gocker.plugin_index import Declared, Entry, Found, PluginIndex, default_directory
+from gocker.plugincheck import CONTROLLERS, GROUPS, NAMESPACES, Refusal, check, check_name
 from gocker.record import Record
 
-CONTROLLERS, NAMESPACES = GROUPS = ("gocker.controllers", "gocker.namespaces")
+__all__ = [
+    "CONTROLLERS",
+    "GROUPS",
+    "NAMESPACES",
+    "OK",
+    "REFUSED",
+    "PluginInfo",
+    "Registry",
+    "discover_installed",
+]
+
 OK, REFUSED = "ok", "refused"
 _KIND = {CONTROLLERS: "controller", NAMESPACES: "namespace"}
 _REASON_MAX = 400  # characters of an exception's text; some carry whole files
@@ -35,15 +45,6 @@ class PluginInfo(Record):
     version: str
     status: str  # "ok" or "refused"
     reason: str = ""  # why it is refused, or what about it deserves a look
-
-
-class _Refusal(Exception):  # noqa: N818  # it is the outcome of a check, and never leaves this module
-    """Why a plug-in is not used, and what to do about it."""
-
-    def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.remedy = remedy
 
 
 class Registry:
@@ -64,7 +65,7 @@ class Registry:
         self._found: dict[tuple[str, str], list[Entry]] | None = None
         self._scanned = Found(())
         self._facts: Declared | None = None
-        self._outcomes: dict[tuple[str, str], Plugin | _Refusal] = {}
+        self._outcomes: dict[tuple[str, str], Plugin | Refusal] = {}
 
     def controller_names(self) -> tuple[str, ...]:
         """The entry-point names of `gocker.controllers`, sorted, refused ones included; imports nothing."""
@@ -156,7 +157,7 @@ class Registry:
         for key, entries in sorted(self._entries().items()):
             if key in self._outcomes or len(entries) > 1 or entries[0].problem:
                 outcome = self._outcome(*key)
-                if isinstance(outcome, _Refusal):
+                if isinstance(outcome, Refusal):
                     rows += [_info(entry, outcome) for entry in entries]
         return tuple(rows)
 
@@ -182,7 +183,7 @@ class Registry:
                 rivals.sort(key=lambda entry: (entry.distribution, entry.version, entry.value))
         return self._found
 
-    def _outcome(self, group: str, name: str) -> Plugin | _Refusal:
+    def _outcome(self, group: str, name: str) -> Plugin | Refusal:
         """Import and classify, once."""
         key = group, name
         if key not in self._outcomes:
@@ -203,7 +204,7 @@ class Registry:
                 remedy=f"pip install gocker-{name.replace('_', '-')}, if there is such a package",
             )
         outcome = self._outcome(group, name)
-        if isinstance(outcome, _Refusal):
+        if isinstance(outcome, Refusal):
             owners = " and ".join(_owner(entry) for entry in self._entries()[group, name])
             raise PluginError(f"load {kind} plug-in", owners, outcome.reason, remedy=outcome.remedy)
         return outcome
@@ -316,23 +317,23 @@ def _distribution(dist: Any) -> tuple[str, str, str] | None:
     return name, version if isinstance(version, str) else "?", normalised
 
 
-def _load(entry: Entry) -> Plugin | _Refusal:
+def _load(entry: Entry) -> Plugin | Refusal:
     """Import, check and make one plug-in. Whatever a stranger's code raises becomes a refusal."""
     try:
         return _make(entry)
     except KeyboardInterrupt:
         raise
-    except _Refusal as refusal:
+    except Refusal as refusal:
         return refusal
     # SystemExit and other BaseExceptions too: a plug-in does not end the program that looks at it.
     except BaseException as error:  # noqa: BLE001
-        return _Refusal(_explain(error), _replace(entry))
+        return Refusal(_explain(error), _replace(entry))
 
 
 def _make(entry: Entry) -> Plugin:
     if entry.problem:
-        raise _Refusal(entry.problem, _replace(entry))
-    _check_name(entry)
+        raise Refusal(entry.problem, _replace(entry))
+    check_name(entry)
     name, _, attributes = entry.value.partition("[")[0].partition(":")
     name = name.strip()
     __import__(name)
@@ -340,10 +341,10 @@ def _make(entry: Entry) -> Plugin:
     for attribute in attributes.strip().split("."):
         if attribute:
             found = getattr(found, attribute)
-    _check(found, entry)
+    check(found, entry)
     plugin = found()
     if not isinstance(plugin, Plugin):
-        raise _Refusal(f"{entry.value} makes a {type(plugin).__name__}", _replace(entry))
+        raise Refusal(f"{entry.value} makes a {type(plugin).__name__}", _replace(entry))
     return plugin
 
 
@@ -359,113 +360,20 @@ def _replace(entry: Entry) -> str:
     return f"pip uninstall {entry.distribution}, or install a release of it that works here"
 
 
-def _check_name(entry: Entry) -> None:
-    """`[a-z][a-z0-9_]*`: what `--limit NAME=` can spell."""
-    name = entry.name
-    plain = name.isascii() and name.replace("_", "a").isalnum() and name == name.lower()
-    if not plain or not name[0].isalpha():
-        raise _Refusal(
-            f"its entry-point name {name!r} is not of the form [a-z][a-z0-9_]*",
-            f"rename it in {entry.distribution}",
-        )
-
-
-def _check(cls: Any, entry: Entry) -> None:
-    """Raise _Refusal unless `cls` keeps the contract of its group, as far as its declarations tell."""
-    base = CgroupController if entry.group == CONTROLLERS else NamespaceHandler
-    fix = f"correct {entry.distribution}; docs/plugins.md has the contract"
-    if not isinstance(cls, type):
-        raise _Refusal(f"{entry.value} is a {type(cls).__name__}, not a class", fix)
-    # The version first: it explains whatever else is wrong with a plug-in for another one.
-    _check_version(cls, entry, fix)
-    if not issubclass(cls, base):
-        raise _Refusal(f"{entry.value} is not a subclass of gocker.api.{base.__name__}", fix)
-    if getattr(cls, "name", None) != entry.name:
-        raise _Refusal(
-            f"its name is {getattr(cls, 'name', None)!r}, its entry point's name is {entry.name!r}", fix
-        )
-    if cls.__abstractmethods__:
-        raise _Refusal(f"it does not define {', '.join(sorted(cls.__abstractmethods__))}", fix)
-    for attribute, sound, shape in _DECLARATIONS[entry.group]:
-        missing = not hasattr(cls, attribute)
-        if missing or not sound(getattr(cls, attribute)):
-            raise _Refusal(f"{attribute} is {'not declared' if missing else f'not {shape}'}", fix)
-    if issubclass(cls, CgroupController):
-        for limit in cls.limits:
-            if limit.key != entry.name and not limit.key.startswith(f"{entry.name}."):
-                raise _Refusal(f"its limit {limit.key!r} is not {entry.name} or {entry.name}.KEY", fix)
-
-
-def _check_version(cls: type, entry: Entry, fix: str) -> None:
-    version = getattr(cls, "api_version", None)
-    if not (isinstance(version, tuple) and len(version) == 2 and all(type(part) is int for part in version)):
-        raise _Refusal("api_version is not declared as (major, minor)", fix)
-    major, minor = API_VERSION
-    if version[0] != major or version[1] > minor:
-        newer = version > API_VERSION
-        raise _Refusal(
-            f"written for plug-in API {version[0]}.{version[1]}, this gocker has {major}.{minor}",
-            f"install a release of {entry.distribution} for API {major}.{minor}"
-            + (", or a newer gocker" if newer else ""),
-        )
-
-
-def _mapping_of_versions(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(
-        isinstance(key, Hierarchy) and isinstance(name, str) for key, name in value.items()
-    )
-
-
-def _tuple_of_help(value: Any) -> bool:
-    return isinstance(value, tuple) and all(
-        isinstance(item, LimitHelp)
-        and all(isinstance(text, str) for text in (item.key, item.example, item.text, item.oci))
-        and _mapping_of_versions(item.files)
-        for item in value
-    )
-
-
-def _text_to_text(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(
-        isinstance(key, str) and isinstance(text, str) for key, text in value.items()
-    )
-
-
-def _tuple_of_text(value: Any) -> bool:
-    return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
-
-
-_Declaration = tuple[str, Callable[[Any], bool], str]
-_DECLARATIONS: dict[str, tuple[_Declaration, ...]] = {
-    CONTROLLERS: (
-        ("kernel_names", _mapping_of_versions, "a mapping of Hierarchy to str"),
-        ("limits", _tuple_of_help, "a tuple of LimitHelp"),
-        ("always", lambda value: type(value) is bool, "True or False"),
-        ("defaults", _text_to_text, "a mapping of str to str"),
-        ("oci_paths", _tuple_of_text, "a tuple of str"),
-    ),
-    NAMESPACES: (
-        ("flag", lambda value: type(value) is int and value > 0, "a CLONE_NEW number"),
-        ("order", lambda value: type(value) is int, "a whole number"),
-        ("sysctls", _tuple_of_text, "a tuple of str"),
-    ),
-}
-
-
-def _clash(entries: list[Entry]) -> _Refusal:
+def _clash(entries: list[Entry]) -> Refusal:
     first = entries[0]
     names = list(dict.fromkeys(f"{entry.distribution} {entry.version}" for entry in entries))
     if len(names) == 1:
         reason = f"{names[0]} declares {len(entries)} plug-ins of the name {first.name}"
-        return _Refusal(reason, f"pip uninstall {first.distribution}")
-    return _Refusal(
+        return Refusal(reason, f"pip uninstall {first.distribution}")
+    return Refusal(
         f"{len(names)} distributions have a plug-in of the name {first.name}: {', '.join(names)}; none is used",
         "pip uninstall all but one of them",
     )
 
 
-def _info(entry: Entry, outcome: Plugin | _Refusal) -> PluginInfo:
-    refused = isinstance(outcome, _Refusal)
+def _info(entry: Entry, outcome: Plugin | Refusal) -> PluginInfo:
+    refused = isinstance(outcome, Refusal)
     return PluginInfo(
         group=entry.group,
         name=entry.name,
@@ -473,7 +381,7 @@ def _info(entry: Entry, outcome: Plugin | _Refusal) -> PluginInfo:
         distribution=entry.distribution,
         version=entry.version,
         status=REFUSED if refused else OK,
-        reason=outcome.reason if isinstance(outcome, _Refusal) else "",
+        reason=outcome.reason if isinstance(outcome, Refusal) else "",
     )
 
 

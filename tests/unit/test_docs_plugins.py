@@ -151,10 +151,12 @@ def test_the_tutorials_own_tests_pass(package: Path) -> None:
 
 
 def test_the_reasons_for_a_refusal_that_the_page_names_are_those_that_gocker_gives() -> None:
-    registry = importlib.util.find_spec("gocker.registry")
-    assert registry
-    assert registry.origin
-    source = Path(registry.origin).read_text(encoding="utf-8")
+    source = ""
+    for name in ("gocker.registry", "gocker.plugincheck"):
+        module = importlib.util.find_spec(name)
+        assert module
+        assert module.origin
+        source += Path(module.origin).read_text(encoding="utf-8")
     table = TEXT.partition("## When it is refused")[2].partition("\n\n## ")[0]
     reasons = re.findall(
         r"`([^`]+)`", "".join(line.split(" | ")[0] for line in table.splitlines() if " | " in line)
