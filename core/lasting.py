@@ -52,8 +52,13 @@ class Lasting(Record):
 
 def read_lasting(state: State, container: str) -> Lasting:
     """What is known of `container`. Raise StateError."""
+    return parse_lasting(state.describe(container), container)
+
+
+def parse_lasting(text: bytes, container: str) -> Lasting:
+    """What `Lasting.to_bytes` made. Raise StateError."""
     try:
-        data: dict[str, Any] = json.loads(state.describe(container))
+        data: dict[str, Any] = json.loads(text)
         if data.pop("version") != 1:
             raise StateError("read state of", container, "of another version of gocker")
         groups = tuple(
@@ -63,7 +68,7 @@ def read_lasting(state: State, container: str) -> Lasting:
         annotations = tuple((name, value) for name, value in data["annotations"])
         updates = tuple(LimitRequest(**request) for request in data["updates"])
         return Lasting(**{**data, "groups": groups, "annotations": annotations, "updates": updates})
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise StateError("read state of", container, f"not a state: {error!r}") from error
 
 

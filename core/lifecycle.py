@@ -12,34 +12,27 @@ from collections.abc import Callable, Iterator
 from gocker import paths
 from gocker.api import CgroupController
 from gocker.audit import AuditLog
-from gocker.auditevent import Event, rfc3339
+from gocker.auditevent import rfc3339
 from gocker.engine import note_create, usage_of
-from gocker.errors import AuditError, GockerError, KernelError, StateError
+from gocker.errors import GockerError, KernelError, StateError
 from gocker.hierarchy import read_host
-from gocker.kernel import freezer
-from gocker.kernel.cgroupfs import PATIENCE, kill_all, processes
+from gocker.kernel.cgroupfs import PATIENCE, kill_all
 from gocker.kernel.process import has_ended, pidfd_send_signal, start_time
-from gocker.lasting import (
-    CREATED,
-    STOPPED,
-    Group,
-    Lasting,
-    boot_id,
-    freezers,
-    is_frozen,
-    open_first,
-    read_lasting,
-    status_of,
-)
+from gocker.killing import kill_everything, signal_all, thaw
+from gocker.lasting import CREATED, STOPPED, Group, Lasting, boot_id, open_first, read_lasting, status_of
 from gocker.launcher import Launcher
 from gocker.model import ContainerSpec, Hierarchy
+from gocker.owing import BEGUN, owe, write_or_owe
 from gocker.plan import INIT, plan_from_json
 from gocker.planner import Planned, build_plan
 from gocker.receipt import Verdict, make_report
+from gocker.recovery import owed_events
 from gocker.registry import Registry
 from gocker.seccomp import seccomp_step
+from gocker.settling import settle
 from gocker.state import Claim, State
 from gocker.steps import barrier, hooks
+from gocker.steps.cgroup import MakeCgroup
 
 Stdio = tuple[int, int, int]
 
@@ -66,10 +59,11 @@ def create(
     """Set a container up to the point where only its program is missing.
 
     `config` is the config.json that `spec` was read from; `window` a struct winsize; `created` is
-    called with the first process's pid and the pty master or -1 while all can still be undone. Raise
-    GockerError; then nothing is left of it.
+    called with the first process's pid and the pty master, which is then its own, or -1, while all can still be
+    undone. Raise GockerError; then nothing is left of it.
     """
     audit.prepare()
+    _refuse_taken(planned, state)
     claim = state.create(spec.id, spec.id, planned.plan.canonical)
     launcher = Launcher(planned.plan, spec, claim.fd)
     begun = time.time_ns()
@@ -80,17 +74,40 @@ def create(
         audit.load()
         launcher.await_parked()
         lasting = _lasting(spec, planned, launcher.ctx.pid, begun, config)
-        claim.last(lasting.to_bytes())
+        claim.describe(lasting.to_bytes())
         if created is not None:
-            created(launcher.ctx.pid, launcher.console)
+            console, launcher.console = (
+                launcher.console,
+                -1,
+            )  # it is the other's from here on, even when that fails
+            created(launcher.ctx.pid, console)
+        launcher.note("container.created", pid=lasting.pid, step_us=[ns // 1000 for ns in launcher.step_ns])
+        owe(claim, launcher.events)
+        launcher.release()
+        claim.last()  # from here on it stays
     except BaseException as error:
         _give_up(spec, planned, claim, launcher, audit, begun, error)
         raise
-    launcher.release()
-    launcher.note("container.created", pid=lasting.pid, step_us=[ns // 1000 for ns in launcher.step_ns])
-    _write(audit, launcher, lasting, claim)
+    write_or_owe(audit, launcher.events, lasting, claim)
     claim.close()
     return lasting
+
+
+def _refuse_taken(planned: Planned, state: State) -> None:
+    """Before there is a plan to undo: a gocker that is killed is not to take another container's cgroup along.
+
+    Raise HierarchyError, or StateError when it is of the same id.
+    """
+    for step in planned.plan.host:
+        if isinstance(step, MakeCgroup) and os.path.lexists(step.path):
+            if os.path.lexists(os.path.dirname(state.start_socket(planned.plan.container))):
+                raise StateError(
+                    "create container",
+                    planned.plan.container,
+                    "this id is in use",
+                    remedy="choose another id",
+                )
+            raise step.taken()
 
 
 def _lasting(spec: ContainerSpec, planned: Planned, pid: int, begun: int, config: str) -> Lasting:
@@ -169,10 +186,18 @@ def _note_exit(
 
 
 def _take_back(
-    launcher: Launcher, claim: Claim, audit: AuditLog, digest: str, failures: list[GockerError]
+    launcher: Launcher,
+    claim: Claim,
+    audit: AuditLog,
+    digest: str,
+    failures: list[GockerError],
+    poststop: Callable[[], None] | None = None,
 ) -> None:
+    """`poststop` runs while a kill would have all this repeated, once nothing is left of the container."""
     failures += [*launcher.remove(), *launcher.undo()]
     if not failures:
+        if poststop is not None:
+            poststop()
         launcher.note("container.remove")
     with _collected(failures):
         audit.write(launcher.events, container=claim.id, plan=digest)
@@ -197,6 +222,8 @@ def start(container: str, spec: ContainerSpec, state: State, audit: AuditLog) ->
     audit.prepare()
     claim = state.lasting(container)
     try:
+        if claim.owed:
+            settle(claim, state, audit)
         lasting = read_lasting(state, container)
         status = status_of(lasting, state)
         if status != CREATED:
@@ -207,13 +234,16 @@ def start(container: str, spec: ContainerSpec, state: State, audit: AuditLog) ->
         launcher.total += len(data["phases"][INIT])
         launcher.ctx.pid = lasting.pid
         try:
+            claim.owe(BEGUN)
             _start(launcher, lasting, state, pidfd)
             launcher.note("container.start", pid=lasting.pid)
+            owe(claim, launcher.events)
             _poststart(spec, lasting, pidfd)
         finally:
+            owe(claim, launcher.events)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(state.start_socket(container))
-            _write(audit, launcher, lasting, claim)
+            write_or_owe(audit, launcher.events, lasting, claim)
             launcher.close()
             os.close(pidfd)
     finally:
@@ -225,8 +255,14 @@ def _start(launcher: Launcher, lasting: Lasting, state: State, pidfd: int) -> No
         channel = barrier.connect(state.start_socket(lasting.id))
     except OSError as error:
         raise StateError.from_os("start container", lasting.id, error) from error
-    launcher.adopt(channel, pidfd)
-    launcher.await_program()
+    try:
+        launcher.adopt(channel, pidfd)
+        launcher.await_program()
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            pidfd_send_signal(pidfd, signal.SIGKILL)
+        has_ended(pidfd, PATIENCE)
+        raise
 
 
 def _poststart(spec: ContainerSpec, lasting: Lasting, pidfd: int) -> None:
@@ -249,12 +285,12 @@ def send_signal(container: str, number: int, state: State, *, everybody: bool = 
     """
     lasting = read_lasting(state, container)
     if everybody:
-        _signal_all(lasting, number)
+        signal_all(lasting, number)
     else:
         pidfd = _open_to_signal(lasting)
         try:
             if number == signal.SIGKILL and not _is_first(lasting.pid):
-                _signal_all(lasting, number)
+                signal_all(lasting, number)
             pidfd_send_signal(pidfd, number)
         except ProcessLookupError as error:
             if number != signal.SIGKILL:
@@ -264,7 +300,7 @@ def send_signal(container: str, number: int, state: State, *, everybody: bool = 
         finally:
             os.close(pidfd)
     if number == signal.SIGKILL:
-        _thaw(lasting)
+        thaw(lasting)
 
 
 def _is_first(pid: int) -> bool:
@@ -275,19 +311,6 @@ def _is_first(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return True  # nobody is left to be killed by it
     return ids[-1:] == ["1"]
-
-
-def _thaw(lasting: Lasting) -> None:
-    """Let what was killed while it was frozen by cgroup v1 come to its end."""
-    for group in freezers(lasting):
-        if group.version == Hierarchy.V1.value and freezer.is_frozen(group.path, group.version):
-            freezer.thaw(group.path, group.version)
-
-
-def _signal_all(lasting: Lasting, number: int) -> None:
-    for pid in _members(lasting):
-        with contextlib.suppress(ProcessLookupError):
-            _signal_member(pid, number, lasting)
 
 
 def _open_to_signal(lasting: Lasting) -> int:
@@ -301,36 +324,6 @@ def _not_running(operation: str, container: str) -> StateError:
     return StateError(operation, container, "container not running")
 
 
-def _members(lasting: Lasting) -> list[int]:
-    return processes(lasting.groups[0].path) if lasting.groups else [lasting.pid]
-
-
-def _signal_member(pid: int, number: int, lasting: Lasting) -> None:
-    """By a pidfd, which is of the container still when it is held."""
-    pidfd = os.pidfd_open(pid)
-    try:
-        if pid in _members(lasting):
-            pidfd_send_signal(pidfd, number)
-    finally:
-        os.close(pidfd)
-
-
-def kill_everything(lasting: Lasting) -> None:
-    """SIGKILL for every process, a frozen container thawed so that they can go. Raise GockerError, OSError."""
-    if is_frozen(lasting):
-        _signal_all(lasting, signal.SIGKILL)  # before the thaw: nothing runs on
-        _thaw(lasting)
-    for group in lasting.groups[:1]:
-        kill_all(group.path, group.version)
-    with contextlib.suppress(StateError, ProcessLookupError):
-        pidfd = open_first(lasting)
-        try:
-            pidfd_send_signal(pidfd, signal.SIGKILL)
-            has_ended(pidfd, PATIENCE)
-        finally:
-            os.close(pidfd)
-
-
 def delete(
     container: str,
     spec: ContainerSpec,
@@ -339,27 +332,38 @@ def delete(
     audit: AuditLog,
     *,
     force: bool = False,
-) -> None:
-    """Take back what `create` made, of a container that has stopped, or with `force` of any. Raise GockerError."""
+) -> list[GockerError]:
+    """Take back what `create` made, of a container that has stopped, or with `force` of any. Raise GockerError.
+
+    Return what the poststop hooks failed with, which is nothing but a warning. Source: OCI runtime spec, Lifecycle.
+    """
     audit.prepare()
     claim = state.lasting(container)
     try:
+        if claim.owed:
+            settle(claim, state, audit)
         lasting = read_lasting(state, container)
         status = status_of(lasting, state)
         if status != STOPPED and not force:
             raise StateError(
                 "delete container", container, f"it is not stopped but {status}", remedy="kill it, or --force"
             )
+        claim.end()
         try:
             kill_everything(lasting)
-        except OSError as error:
-            raise KernelError.from_os("kill container", container, error) from error
-        _delete(lasting, spec, claim, registry, audit)
+        except (OSError, GockerError) as error:
+            claim.last()  # it is there still, and can be deleted later
+            if isinstance(error, OSError):
+                raise KernelError.from_os("kill container", container, error) from error
+            raise
+        return _delete(lasting, spec, claim, registry, audit)
     finally:
         claim.close()
 
 
-def _delete(lasting: Lasting, spec: ContainerSpec, claim: Claim, registry: Registry, audit: AuditLog) -> None:
+def _delete(
+    lasting: Lasting, spec: ContainerSpec, claim: Claim, registry: Registry, audit: AuditLog
+) -> list[GockerError]:
     launcher = Launcher(plan_from_json(json.loads(claim.plan)), None)
     usage = usage_of(controllers_of(lasting, registry), launcher.note)
     kills = usage.get("oom_kills", 0)
@@ -367,17 +371,22 @@ def _delete(lasting: Lasting, spec: ContainerSpec, claim: Claim, registry: Regis
     if kills:
         detail += f"; the OOM killer killed {kills} of its processes"
     _note_exit(launcher, spec, lasting.digest, time.time_ns(), Verdict("unknown", None, None, detail), usage)
+    owe(claim, [*owed_events(claim), *launcher.events])
     failures: list[GockerError] = []
-    claim.end()
-    _take_back(launcher, claim, audit, lasting.digest, failures)
-    for hook in spec.hooks:
-        if hook.kind == hooks.POSTSTOP:
-            with _collected(failures):
-                hooks.run_hook(hook, spec, 0)
+    warnings: list[GockerError] = []
+
+    def poststop() -> None:
+        for hook in spec.hooks:
+            if hook.kind == hooks.POSTSTOP:
+                with _collected(warnings):
+                    hooks.run_hook(hook, spec, 0)
+
+    _take_back(launcher, claim, audit, lasting.digest, failures, poststop)
     if failures:
         for other in failures[1:]:
             failures[0].add_note(str(other))
         raise failures[0]
+    return warnings
 
 
 def controllers_of(lasting: Lasting, registry: Registry) -> list[tuple[CgroupController, str, Hierarchy]]:
@@ -389,16 +398,3 @@ def controllers_of(lasting: Lasting, registry: Registry) -> list[tuple[CgroupCon
         for name in group.controllers
         if name in names
     ]
-
-
-def write_or_owe(audit: AuditLog, events: list[Event], lasting: Lasting, claim: Claim) -> None:
-    """What the log cannot take is owed to it; the container lives, so nobody is told but by the next command."""
-    try:
-        audit.write(events, container=lasting.id, plan=lasting.digest)
-    except AuditError:
-        claim.owe(json.dumps([event.asdict() for event in events], default=str).encode("ascii"))
-
-
-def _write(audit: AuditLog, launcher: Launcher, lasting: Lasting, claim: Claim) -> None:
-    write_or_owe(audit, launcher.events, lasting, claim)
-    launcher.events = []

@@ -8,7 +8,8 @@ import sys
 import time
 from typing import Any
 
-import gocker.planner  # noqa: F401 - so that a plan can name its steps
+import gocker.planner
+import gocker.steps.barrier  # noqa: F401 - which the planner imports only where it needs it
 from gocker import paths
 from gocker.audit import AuditLog, current_actor
 from gocker.auditchain import parse_line
@@ -17,6 +18,8 @@ from gocker.auditlog import read
 from gocker.digest import sha256
 from gocker.errors import EXIT_GOCKER_FAILED, GockerError, KernelError, StateError
 from gocker.kernel.cgroupfs import kill_all
+from gocker.killing import kill_everything
+from gocker.lasting import Lasting, parse_lasting
 from gocker.launcher import Launcher
 from gocker.plan import Plan, plan_from_json
 from gocker.receipt import USAGE, Report, Verdict
@@ -46,20 +49,48 @@ def recover(claim: Claim) -> str:
 def _recover(claim: Claim) -> None:
     ended = time.time_ns()
     plan, command, last_step = _read_plan(claim)
+    known = _known(claim)
     launcher = Launcher(plan, None)
+    if known is not None:
+        kill_everything(known)
     for step in reversed(plan.host):
         if isinstance(step, MakeCgroup):
             kill_all(step.path, step.version)
     failures = [*launcher.remove(), *launcher.undo()]
-    if not failures:
-        launcher.note("container.remove")
     digest = f"sha256:{sha256(claim.plan).hexdigest()}"
     record = _Record(claim, last_step, digest, ended)
+    if not failures:
+        if known is not None and record.lasted():
+            _run_poststop(known, launcher)
+        launcher.note("container.remove")
     events = record.complete(plan.name, command, launcher.events)
     AuditLog(paths.audit_log(), current_actor(sys.argv)).write(events, container=claim.id, plan=digest)
     if failures:
         raise failures[0]
     claim.release()
+
+
+def _known(claim: Claim) -> Lasting | None:
+    """What was known of a container that was being deleted, or was to be of one that was being created."""
+    try:
+        return parse_lasting(claim.known, claim.id) if claim.known else None
+    except StateError:
+        return None  # it was being written: then the first process has died with its gocker
+
+
+def _run_poststop(known: Lasting, launcher: Launcher) -> None:
+    """The last hooks of an OCI container; what they fail with is put on the record and is no failure."""
+    from gocker.oci.spec import read_config
+    from gocker.steps.hooks import POSTSTOP, run_hook
+
+    data = known.config.encode("utf-8", "surrogateescape")
+    spec, _ = read_config(data, container=known.id, bundle=known.bundle, limits=lambda _, __: ())
+    for hook in spec.hooks:
+        if hook.kind == POSTSTOP:
+            try:
+                run_hook(hook, spec, 0)
+            except GockerError as error:
+                launcher.note("hook.failed", "warning", reason=str(error))
 
 
 def _read_plan(claim: Claim) -> tuple[Plan, tuple[str, ...], int]:
@@ -70,7 +101,7 @@ def _read_plan(claim: Claim) -> tuple[Plan, tuple[str, ...], int]:
     try:
         return _parse_plan(claim)
     except (StateError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        directory = f"{paths.state_root()}/containers/{claim.id}"
+        directory = claim.directory
         reason = str(error) if isinstance(error, StateError) else f"not a plan: {error}"
         remedy = (
             "use the version of gocker that wrote it; or end it by hand: its cgroups and its directory in "
@@ -97,18 +128,17 @@ class _Record:
         self.last_step = last_step
         self.digest = digest
         self.ended = ended
-        self.written = _events_of(claim.id)
+        self.written = _events_of(claim)
 
     def complete(self, name: str, command: tuple[str, ...], done: list[Event]) -> list[Event]:
         """What is to be written: what the killed gocker owed, a beginning and an end, and `done`."""
-        written = {(line.get("timestamp"), line.get("event")) for line in self.written}
         known = {line.get("event") for line in self.written}
         if "container.remove" in known:
             return []  # all was written, and then the killed gocker's state was still to go
-        owed = [event for event in self._owed() if (rfc3339(event.time_ns), event.event) not in written]
+        owed = _missing(owed_events(self.claim), self.written)
         known |= {event.event for event in owed}
         events = []
-        started = os.stat(f"{paths.state_root()}/containers/{self.claim.id}/plan.json").st_mtime_ns
+        started = self.claim.made()
         if "container.create" not in known:
             data = {"name": name, "command": command, "recovered": True}
             events.append(Event(started, "container.create", "warning", data))
@@ -125,12 +155,11 @@ class _Record:
                 events.append(event)
         return events
 
-    def _owed(self) -> list[Event]:
-        """The events that the killed gocker could not write, or not yet; core/engine.py leaves them as JSON."""
-        try:
-            return [Event(**event) for event in json.loads(self.claim.owed or b"[]")]
-        except (ValueError, TypeError) as error:
-            raise StateError("read", f"lock of {self.claim.id}", f"not events: {error}") from error
+    def lasted(self) -> bool:
+        """Whether it had been created for good, and its end is not on the record yet."""
+        known = {line.get("event") for line in self.written}
+        known |= {event.event for event in owed_events(self.claim)}
+        return "container.created" in known and "container.remove" not in known
 
     def _verdict(self, ran: bool) -> Verdict:
         """What is known of the end of a program whose gocker left no report: nothing, if it ran at all."""
@@ -159,10 +188,45 @@ class _Record:
         )
 
 
-def _events_of(container: str) -> list[dict[str, Any]]:
-    """The container's events, from the log and the one that was last rotated away. Raise AuditError."""
+def owed_events(claim: Claim) -> list[Event]:
+    """Those that a gocker could not write, or not yet; core/engine.py and core/lifecycle.py leave them as JSON.
+
+    Raise StateError.
+    """
+    try:
+        return [Event(**event) for event in json.loads(claim.owed or b"[]")]
+    except (ValueError, TypeError) as error:
+        raise StateError("read", f"lock of {claim.id}", f"not events: {error}") from error
+
+
+def unwritten(claim: Claim, events: list[Event]) -> tuple[list[Event], set[str]]:
+    """Those of `events` that the log lacks, and the names of all that are in it or among them. Raise AuditError."""
+    written = _events_of(claim)
+    return _missing(events, written), {event.event for event in events} | {
+        str(line.get("event")) for line in written
+    }
+
+
+def _missing(events: list[Event], written: list[dict[str, Any]]) -> list[Event]:
+    there = {(line.get("timestamp"), line.get("event")) for line in written}
+    return [event for event in events if (rfc3339(event.time_ns), event.event) not in there]
+
+
+def _events_of(claim: Claim) -> list[dict[str, Any]]:
+    """The container's events, from the log and the one that was last rotated away. Raise AuditError.
+
+    Those of an earlier one with its id are left out: they were written before the plan was, and before this
+    one's own beginning.
+    """
     log = paths.audit_log()
-    needle = container.encode("ascii")  # to look for it costs less than to parse each line
+    needle = claim.id.encode("ascii")  # to look for it costs less than to parse each line
     logs = [path for path in (f"{log}.1", log) if os.path.exists(path)]
     lines = (parse_line(line.raw) for path in logs for line in read(path) if needle in line.raw)
-    return [data for data in lines if data is not None and data.get("container") == container]
+    found = [data for data in lines if data is not None and data.get("container") == claim.id]
+    since = rfc3339(claim.made())
+    later = [str(data.get("timestamp")) >= since for data in found]
+    creates = (number for number, data in enumerate(found) if data.get("event") == "container.create")
+    begin = next((number for number in creates if later[number]), len(found))
+    while begin and later[begin - 1] and found[begin - 1].get("event") == "plugin.refused":
+        begin -= 1
+    return found[begin:]

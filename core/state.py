@@ -3,16 +3,21 @@
     GOCKER_STATE/containers/ID/lock       flock held by the gocker that answers for the container; begins with
                                           its first process's kernel.progress, then comes what `owe` wrote
     GOCKER_STATE/containers/ID/plan.json  what was planned, and so what there is to undo
-    GOCKER_STATE/containers/ID/state.json of a container that outlives its gocker: who it is (core/lasting.py)
+    GOCKER_STATE/containers/ID/state.json of a container that outlives its gocker: who it is (core/lasting.py);
+                                          .state.json while it is being created or deleted
     GOCKER_STATE/containers/.ID           ID while it is being made
     GOCKER_STATE/names/NAME               symbolic link whose text is ID
 
 A container whose lock nobody holds is abandoned: its gocker was killed. Not so with a state.json: that one lasts
-until it is deleted, and the lock is held by whoever does something with it. These hold at each moment, so that a kill between any two system calls leaves something that `abandoned` understands:
+until it is deleted, and the lock is held by whoever does something with it. One whose lock owes something was left by
+a gocker that was killed or could not go on: `indebted` finds it. These hold at each moment, so that a kill between
+any two system calls leaves something that `abandoned` or `indebted` understands:
 
 - ID appears by one rename, complete and with its lock held.
 - `.ID` is only made and renamed under a shared flock of containers/; who gets that flock for itself
   knows that each `.ID` is a leftover.
+- A container comes to last by one rename, after it has all that it needs to, and its first process has
+  been let go; it ceases to by one rename, before anything of it is taken back.
 - A name is taken after ID has appeared and given up before the plan goes, so a name without its
   container does not last. A name is removed only under an exclusive flock of names/, after a look
   at whose it is.
@@ -86,12 +91,13 @@ class State:
         try:
             containers = self._open("containers", make=True)
             try:
-                lock = files.appear(containers, container, plan)
+                lock, record = files.appear(containers, container, plan)
             finally:
                 files.unlock_and_close(containers)
         except OSError as error:
             raise self._error("create state of", container, error) from error
         claim = Claim(self, container, name, plan, lock)
+        claim.fd = record
         try:
             self._take_name(name, container)
         except BaseException as error:
@@ -172,6 +178,39 @@ class State:
         finally:
             os.close(directory)
 
+    def indebted(self) -> Iterator[Claim]:
+        """The containers that last and of which something is to be put on the record or brought to an end.
+
+        Nobody is waited for: what another gocker is at work on is its own. Raise StateError.
+        """
+        try:
+            containers = self._open("containers")
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._error("read state in", self.root, error) from error
+        try:
+            for entry in sorted(os.listdir(containers)):
+                ours = self._path(entry) in _own
+                if (
+                    not is_id(entry)
+                    or ours
+                    or not (files.lasts(containers, entry) and files.owes(containers, entry))
+                ):
+                    continue
+                try:
+                    claim = self.lasting(entry, 0.0)
+                except StateError:  # it is in use, or was deleted meanwhile
+                    continue
+                try:
+                    yield claim
+                finally:
+                    claim.close()
+        except OSError as error:
+            raise self._error("read state in", self.root, error) from error
+        finally:
+            os.close(containers)
+
     def describe(self, container: str) -> bytes:
         """What `Claim.last` wrote of a container; nobody is kept waiting. Raise StateError when there is none."""
         directory = self._directory(container)
@@ -231,15 +270,15 @@ class State:
                 with contextlib.suppress(FileExistsError):
                     os.mkdir(f"{self.root}/{entry}", 0o700)
             fd = os.open(path, files.DIRECTORY)
-        status = os.fstat(fd)
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            os.close(fd)
-            raise StateError(
-                "use state directory",
-                path,
-                "others own it or may write to it",
-                remedy="chown and chmod 0700 it, or set GOCKER_STATE to a directory of your own",
-            )
+        for place, status in ((self.root, os.stat(self.root)), (path, os.fstat(fd))):
+            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                os.close(fd)
+                raise StateError(
+                    "use state directory",
+                    place,
+                    "others own it or may write to it",
+                    remedy="chown and chmod 0700 it, or name a directory of your own: GOCKER_STATE, --root",
+                )
         return fd
 
     def _take_name(self, name: str, container: str) -> None:
@@ -313,12 +352,14 @@ class State:
                     os.close(lock)  # it is in use, was released or has come to last before we had the lock
                     return None
                 plan, record = files.read_file(directory, "plan.json"), files.read_lock(lock)
+                known = files.read_file(directory, files.NEW_LASTS)
             except BaseException:
                 os.close(lock)
                 raise
         finally:
             os.close(directory)
         claim = Claim(self, container, "", plan or b"", lock, record=record, busy=not free)
+        claim.known = known or b""
         if plan is None and free:
             claim.release()
             return None
@@ -360,15 +401,12 @@ class Claim:
         self.plan = plan
         self.owed = files.last_line(record[len(HEADER) :])  # what the gocker that made it last gave to `owe`
         self.progress = read_progress(record)  # how far its first process got
+        self.fd = -1  # of the file that begins with the first process's progress, of a new container
+        self.known = b""  # of one that is abandoned: what was to be known of it, or had been
         self.busy = busy  # the lock is not ours after all
         self._state = state
         self._lock = lock
         _own.add(state._path(container))
-
-    @property
-    def fd(self) -> int:
-        """Of the file that begins with the first process's progress."""
-        return self._lock
 
     def owe(self, events: bytes) -> None:
         """Leave `events`, a line, to the next gocker, should this one not get to write them to the audit log.
@@ -377,30 +415,67 @@ class Claim:
         StateError.
         """
         try:
+            os.lseek(self._lock, 0, os.SEEK_END)  # the progress stays
             files.write(self._lock, b"\n%b\n" % events)
         except OSError as error:
             raise self._state._error("write state of", self.id, error) from error
+        self.owed = events
 
-    def last(self, description: bytes) -> None:
-        """Let the container outlive this gocker, or change what is known of one that does. Raise StateError."""
+    def settle(self) -> None:
+        """Nothing is owed any more. Raise StateError."""
         try:
-            directory = self._state._directory(self.id)
-            try:
-                files.unlink(files.NEW_LASTS, directory)
-                files.write_file(directory, files.NEW_LASTS, description)
-                os.rename(files.NEW_LASTS, files.LASTS, src_dir_fd=directory, dst_dir_fd=directory)
-            finally:
-                os.close(directory)
+            os.ftruncate(self._lock, len(HEADER))
         except OSError as error:
             raise self._state._error("write state of", self.id, error) from error
+        self.owed = b""
+
+    def look(self) -> int | None:
+        """How far the first process has got by now, as `progress`. Raise StateError."""
+        try:
+            return read_progress(os.pread(self._lock, len(HEADER), 0))
+        except OSError as error:
+            raise self._state._error("read state of", self.id, error) from error
+
+    def made(self) -> int:
+        """When the container's plan was put on disk, in ns. Raise OSError."""
+        return os.stat(f"{self._state._path(self.id)}/plan.json").st_mtime_ns
+
+    @property
+    def directory(self) -> str:
+        """Where all this is."""
+        return self._state._path(self.id)
+
+    def describe(self, description: bytes) -> None:
+        """Put down what will be known of the container once it lasts: `last` follows. Raise StateError."""
+        with self._directory("write state of") as directory:
+            files.unlink(files.NEW_LASTS, directory)
+            files.write_file(directory, files.NEW_LASTS, description)
+
+    def last(self, description: bytes = b"") -> None:
+        """Let the container outlive this gocker, or change what is known of one that does. Raise StateError.
+
+        Without a `description` it is the one that `describe` put down, or that `end` took from it.
+        """
+        if description:
+            self.describe(description)
+        with self._directory("write state of") as directory:
+            os.rename(files.NEW_LASTS, files.LASTS, src_dir_fd=directory, dst_dir_fd=directory)
 
     def end(self) -> None:
-        """It lasts no more: until `release` it is this gocker's, and of the next one if this one is killed."""
+        """It lasts no more: until `release` it is this gocker's, and of the next one if this one is killed.
+
+        Nothing happens to one that does not last. Raise StateError.
+        """
+        with self._directory("write state of") as directory, contextlib.suppress(FileNotFoundError):
+            os.rename(files.LASTS, files.NEW_LASTS, src_dir_fd=directory, dst_dir_fd=directory)
+
+    @contextlib.contextmanager
+    def _directory(self, operation: str) -> Iterator[int]:
         directory = self._state._directory(self.id)
         try:
-            files.unlink(files.LASTS, directory)
+            yield directory
         except OSError as error:
-            raise self._state._error("write state of", self.id, error) from error
+            raise self._state._error(operation, self.id, error) from error
         finally:
             os.close(directory)
 
@@ -435,6 +510,9 @@ class Claim:
                 os.close(lock)
             else:
                 files.unlock_and_close(lock)
+            if self.fd >= 0:
+                fd, self.fd = self.fd, -1
+                os.close(fd)
 
     def _give_up_name(self) -> None:
         try:

@@ -21,12 +21,16 @@ NAP_FIRST, NAP_LAST = 0.0005, 0.02  # seconds between two looks, doubling
 START = "start"
 """The socket in a container's directory by which it is started once it has been created."""
 LASTS, NEW_LASTS = "state.json", ".state.json"
+"""What is known of a container that lasts; under the other name of one that does not yet, or no more."""
 _FILES = (NEW_LASTS, LASTS, "plan.json", START, "lock")  # of a container, in the order of their removal
 _FLOCK = struct.Struct("hhqqi4x")  # struct flock of fcntl(2), on 64-bit
 
 
-def appear(containers: int, container: str, plan: bytes) -> int:
-    """Make the directory of a container with all that is in it; return the fd of its lock, held."""
+def appear(containers: int, container: str, plan: bytes) -> tuple[int, int]:
+    """Make the directory of a container with all that is in it; return the fd of its lock, held, and one to map.
+
+    A mapping is a reference to what was opened: one of the lock would be held as long as the first process lives.
+    """
     hidden = f".{container}"
     in_use = StateError("create container", container, "this id is in use", remedy="choose another id")
     fcntl.flock(containers, fcntl.LOCK_SH)  # the caller ends it
@@ -34,11 +38,12 @@ def appear(containers: int, container: str, plan: bytes) -> int:
         os.mkdir(hidden, 0o700, dir_fd=containers)
     except FileExistsError as error:
         raise in_use from error
-    lock = -1
+    lock = record = -1
     try:
         directory = os.open(hidden, DIRECTORY, dir_fd=containers)
         try:
             lock = os.open("lock", _NEW_LOCK, 0o600, dir_fd=directory)
+            record = os.open("lock", LOCK, dir_fd=directory)  # to close it later would end the record lock
             fcntl.flock(lock, fcntl.LOCK_EX)
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # EAGAIN on NFS, which has only one kind
             write(lock, HEADER)
@@ -48,12 +53,13 @@ def appear(containers: int, container: str, plan: bytes) -> int:
         os.rename(hidden, container, src_dir_fd=containers, dst_dir_fd=containers)
     except BaseException as error:
         remove(hidden, containers)
-        if lock >= 0:
-            os.close(lock)
+        for fd in (lock, record):
+            if fd >= 0:
+                os.close(fd)
         if isinstance(error, OSError) and error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
             raise in_use from error
         raise
-    return lock
+    return lock, record
 
 
 def lasts(containers: int, container: str) -> bool:
@@ -63,6 +69,15 @@ def lasts(containers: int, container: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
+
+
+def owes(containers: int, container: str) -> bool:
+    """Whether its lock holds more than the progress: something was begun, and not all of it was put on the record."""
+    try:
+        info = os.stat(f"{container}/lock", dir_fd=containers, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return info.st_size > len(HEADER)
 
 
 def lock_if_free(fd: int, kind: int = fcntl.LOCK_EX) -> bool:

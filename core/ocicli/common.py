@@ -12,8 +12,6 @@ from gocker.cli.show import show_warning
 from gocker.errors import GockerError, UsageError
 from gocker.lasting import Lasting
 from gocker.model import ContainerSpec
-from gocker.oci.spec import read_config
-from gocker.ociresources import deal_all
 from gocker.registry import Registry
 from gocker.state import State
 
@@ -64,6 +62,9 @@ def spec_of_lasting(lasting: Lasting, registry: Registry, *, for_exec: bool = Fa
 def _read(
     data: bytes, container: str, bundle: str, registry: Registry, *, for_exec: bool = False
 ) -> tuple[ContainerSpec, tuple[str, ...]]:
+    from gocker.oci.spec import read_config  # state, kill and their like do without
+    from gocker.ociresources import deal_all
+
     return read_config(
         data,
         container=container,

@@ -87,7 +87,6 @@ def prepare(
     if not 0 <= preserve_fds <= _MAX_FDS:
         raise UsageError("set --preserve-fds", preserve_fds, f"not from 0 to {_MAX_FDS}")
     registry, state = Registry(), State(root)
-    recover_abandoned(state)
     spec, data = read_bundle(bundle, config, container, registry)
     spec = spec.replace(preserve_fds=preserve_fds, session_keyring=not no_new_keyring)
     if "LISTEN_FDS" in os.environ:
@@ -101,15 +100,6 @@ def prepare(
         console_socket=console_socket,
         pid_file=pid_file,
     )
-
-
-def recover_abandoned(state: State) -> None:
-    """Take back what a killed gocker left halfway. Raise StateError."""
-    for claim in state.abandoned():
-        from gocker.cli.show import show_warning
-        from gocker.recovery import recover
-
-        show_warning(recover(claim))
 
 
 def _check_console(spec: ContainerSpec, path: str, *, foreground: bool) -> None:

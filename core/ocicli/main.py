@@ -17,6 +17,10 @@ from gocker.ocicli.flags import GLOBAL, VERBS, Verb
 
 NAME = "gocker-oci"
 _FAILED = 1  # as runc and crun have it
+_STATELESS = frozenset({"features", "spec", "version"})
+_READ = frozenset(
+    {"events", "list", "ps", "state"}
+)  # callers read what they print, some of them stderr with it
 
 
 def main() -> None:
@@ -76,6 +80,11 @@ def _run(options: dict[str, Any]) -> int:
 def _call(name: str, options: dict[str, Any], chosen: dict[str, Any]) -> int:
     import importlib
 
+    if name not in _STATELESS:
+        from gocker.ocicli.common import recover_abandoned
+        from gocker.state import State
+
+        recover_abandoned(State(options["root"]), quiet=name in _READ)
     module = importlib.import_module(f"gocker.ocicli.{name}")
     status: int = module.command(options["root"], **chosen)
     return status
