@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gocker import controls
 from gocker.api import CgroupReader, counter
+from gocker.controls import usage_places
 from gocker.errors import LimitError
 from gocker.kernel.cgroupfs import DirReader
 from gocker.lasting import Lasting, read_lasting
@@ -16,6 +16,7 @@ from gocker.ocicli.common import audit_log, read_fd, read_text_file, spec_of_las
 from gocker.ociresources import deal
 from gocker.registry import Registry
 from gocker.state import State
+from gocker.updating import update
 
 _NUMBERS = {
     "blkio_weight": ("blockIO", "weight"),
@@ -48,7 +49,7 @@ def command(
     requests = (*deal(changes(asked), registry), *map(parse_limit, limit))
     spec = spec_of_lasting(lasting, registry)
     _check_use(asked, lasting)
-    unbound = controls.update(container, spec, requests, state, registry, audit_log())
+    unbound = update(container, spec, requests, state, registry, audit_log())
     for label, reason in unbound.items():
         from gocker.cli.show import show_warning
 
@@ -113,7 +114,7 @@ def _check_use(resources: dict[str, object], lasting: Lasting) -> None:
     if not isinstance(memory, dict) or memory.get("checkBeforeUpdate") is not True:
         return
     limit = memory.get("limit")
-    path, version = controls.usage_places(lasting).get("memory", ("", Hierarchy.V1))
+    path, version = usage_places(lasting).get("memory", ("", Hierarchy.V1))
     if version is not Hierarchy.V2 or not isinstance(limit, int):
         return
     reader: CgroupReader = DirReader(path, version)

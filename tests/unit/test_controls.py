@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from gocker.controls import merge, plain_before, row_before
 from gocker.errors import LimitError, UsageError
 from gocker.limits import parse_limit
 from gocker.ocicli.events import read_duration
 from gocker.ocicli.ps import rows_of
 from gocker.ocicli.update import changes, with_flags
+from gocker.updating import merge, plain_before, row_before
 
 
 def test_of_one_limit_asked_for_twice_the_later_holds() -> None:
