@@ -367,7 +367,7 @@ def test_events_come_by_the_interval_until_the_container_ends(oci: GockerOci) ->
     oci.run()
     process = oci.start("events", "--interval", "100ms", "c1")
     out = oci.out
-    until(lambda: len(lines_of(out)) >= 3)
+    until(lambda: len(lines_of(out)) >= 3, 20)
     oci.ok("kill", "c1", "KILL")
     assert process.wait(10) == 0
     assert {line["type"] for line in lines_of(out)} == {"stats"}
