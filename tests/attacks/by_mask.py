@@ -8,7 +8,7 @@ import signal
 import stat
 import time
 
-from .by_path import swap_for_ever
+from .by_path import keep_trying, swap_for_ever
 from .lab import Bundle, Done, Lab, Verdict, broken, held, text_of
 from .suite import attack
 
@@ -88,12 +88,13 @@ def race_of_null(lab: Lab) -> Verdict:
     os.mknod(bundle.path("dev/null"), stat.S_IFCHR | 0o666, os.makedev(1, 3))
     bundle.link("dev/other", "/etc/shown")
     swapper = swap_for_ever(bundle.path("dev/null"), bundle.path("dev/other"))
-    end, tries, ran = time.monotonic() + 3 * lab.patience, 0, 0
+    started, tries, ran = time.monotonic(), 0, 0
     try:
-        while time.monotonic() < end:
+        while keep_trying(lab, started, tries):
             tries += 1
             done = lab.run(bundle, f"c{tries}")
-            lab.call("delete", "--force", f"c{tries}")
+            if done.code:
+                lab.call("delete", "--force", f"c{tries}")
             verdict = verdict_on_mask(bundle, done)
             ran += done.code == 0
             if verdict.status == "broken":
