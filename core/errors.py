@@ -20,6 +20,13 @@ def errno_name(number: int) -> str:
     return _errno.errorcode.get(number, f"errno {number}")
 
 
+_SHOWN = 1000  # characters of a part of an error; what a config or an option holds may be of any length
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
 class GockerError(Exception):
     """What gocker raises on purpose; anything else that escapes is a bug in gocker."""
 
@@ -50,10 +57,10 @@ class GockerError(Exception):
         return cls(operation, target, reason, remedy=remedy, errno=number)
 
     def __str__(self) -> str:
-        head = f"{self.operation} {self.target}".rstrip()
-        text = f"{head}: {self.reason}" if self.reason else head
+        head = f"{self.operation} {_short(self.target)}".rstrip()
+        text = f"{head}: {_short(self.reason)}" if self.reason else head
         if self.remedy:
-            text = f"{text} ({self.remedy})"
+            text = f"{text} ({_short(self.remedy)})"
         return text.replace("\n", " ")
 
 

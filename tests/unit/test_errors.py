@@ -96,3 +96,9 @@ def test_a_note_does_not_change_the_line() -> None:
     error = GockerError("run", "web", "no")
     error.add_note("undo: no")
     assert str(error) == "run web: no"
+
+
+def test_a_part_that_is_very_long_is_cut() -> None:
+    error = GockerError("read", "x" * 5000, "y" * 5000, remedy="z" * 5000)
+    assert len(str(error)) < 3100
+    assert str(error).endswith("z...)")
