@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import fcntl
 import fnmatch
 import json
 import os
@@ -356,7 +357,29 @@ def run_suite(
     jobs: Callable[[str], Sequence[Job]],
     judge: Judge,
 ) -> int:
-    """All of it, for a suite that can say its jobs from a scratch directory."""
+    """All of it, for a suite that can say its jobs from a scratch directory.
+
+    Two runs at once would use cgroups of the same names, and take away each other's: the second waits.
+    """
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(CACHE / "lock", "w", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("waiting for another run of a suite to end", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        outcomes = _run_alone(options, name, runtime, ours, jobs, judge)
+    return conclude(options, name, runtime, outcomes)
+
+
+def _run_alone(
+    options: argparse.Namespace,
+    name: str,
+    runtime: str,
+    ours: str,
+    jobs: Callable[[str], Sequence[Job]],
+    judge: Judge,
+) -> dict[str, Outcome]:
     # Short, since the suites put unix sockets below; gocker's own places, so that it leaves none on the host.
     scratch = tempfile.mkdtemp(prefix="gs", dir="/tmp")
     os.chmod(scratch, 0o755)
@@ -371,4 +394,4 @@ def run_suite(
     finally:
         os.chdir("/")
         shutil.rmtree(scratch, ignore_errors=True)
-    return conclude(options, name, runtime, outcomes)
+    return outcomes
