@@ -10,7 +10,7 @@ from gocker.errors import StateError
 from gocker.kernel import freezer
 from gocker.kernel.process import start_time
 from gocker.limits import LimitRequest
-from gocker.model import Hierarchy
+from gocker.model import ContainerSpec, Hierarchy, Hook
 from gocker.record import Record
 from gocker.state import State
 
@@ -30,12 +30,14 @@ class Lasting(Record):
     """The content of state.json."""
 
     id: str
+    argv: tuple[str, ...]
+    hooks: tuple[Hook, ...]
     bundle: str
     rootfs: str
     pid: int  # of the first process
     started: int  # its start time, in clock ticks after boot
     boot: str  # /proc/sys/kernel/random/boot_id: a pid of another boot is nobody's
-    created: str  # RFC 3339
+    begun: int  # when its creation began, in ns since the epoch
     owner: int  # uid of who made it
     annotations: tuple[tuple[str, str], ...]
     groups: tuple[Group, ...]  # the best one to kill and to freeze from first
@@ -44,6 +46,18 @@ class Lasting(Record):
     updates: tuple[
         LimitRequest, ...
     ] = ()  # limits that were asked for since, in place of those of the config
+
+    @property
+    def spec(self) -> ContainerSpec:
+        """As much of the spec as its hooks, its receipt and messages need; all of it is in `config`."""
+        return ContainerSpec(
+            id=self.id,
+            name=self.id,
+            argv=self.argv,
+            bundle=self.bundle,
+            labels=self.annotations,
+            hooks=self.hooks,
+        )
 
     def to_bytes(self) -> bytes:
         """As JSON."""
@@ -67,9 +81,22 @@ def parse_lasting(text: bytes, container: str) -> Lasting:
         )
         annotations = tuple((name, value) for name, value in data["annotations"])
         updates = tuple(LimitRequest(**request) for request in data["updates"])
-        return Lasting(**{**data, "groups": groups, "annotations": annotations, "updates": updates})
+        hooks = tuple(_hook(**hook) for hook in data["hooks"])
+        argv = tuple(map(str, data["argv"]))
+        parts = {
+            "groups": groups,
+            "annotations": annotations,
+            "updates": updates,
+            "hooks": hooks,
+            "argv": argv,
+        }
+        return Lasting(**{**data, **parts})
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise StateError("read state of", container, f"not a state: {error!r}") from error
+
+
+def _hook(args: list[str], env: list[str] | None, **fields: Any) -> Hook:
+    return Hook(args=tuple(args), env=None if env is None else tuple(env), **fields)
 
 
 def status_of(lasting: Lasting, state: State) -> str:

@@ -12,13 +12,12 @@ from collections.abc import Callable, Iterator
 from gocker import paths
 from gocker.api import CgroupController
 from gocker.audit import AuditLog
-from gocker.auditevent import rfc3339
 from gocker.engine import note_create, usage_of
 from gocker.errors import GockerError, KernelError, StateError
 from gocker.hierarchy import read_host
 from gocker.kernel.cgroupfs import PATIENCE, kill_all
 from gocker.kernel.process import has_ended, pidfd_send_signal, start_time
-from gocker.killing import kill_everything, signal_all, thaw
+from gocker.killing import kill_everything
 from gocker.lasting import CREATED, STOPPED, Group, Lasting, boot_id, open_first, read_lasting, status_of
 from gocker.launcher import Launcher
 from gocker.model import ContainerSpec, Hierarchy
@@ -120,12 +119,14 @@ def _lasting(spec: ContainerSpec, planned: Planned, pid: int, begun: int, config
     )
     return Lasting(
         id=spec.id,
+        argv=spec.argv,
+        hooks=spec.hooks,
         bundle=spec.bundle,
         rootfs=spec.rootfs.lower if spec.rootfs else "/",
         pid=pid,
         started=start_time(pid),
         boot=boot_id(),
-        created=rfc3339(begun),
+        begun=begun,
         owner=os.geteuid(),
         annotations=spec.labels,
         groups=groups,
@@ -217,7 +218,7 @@ def _collected(failures: list[GockerError]) -> Iterator[None]:
         failures.append(KernelError.from_os("undo", "", error))
 
 
-def start(container: str, spec: ContainerSpec, state: State, audit: AuditLog) -> None:
+def start(container: str, state: State, audit: AuditLog) -> None:
     """Let the program of a created container run. Raise GockerError; then the container has stopped."""
     audit.prepare()
     claim = state.lasting(container)
@@ -230,15 +231,13 @@ def start(container: str, spec: ContainerSpec, state: State, audit: AuditLog) ->
             raise StateError("start container", container, f"it is not created but {status}")
         pidfd = open_first(lasting)
         data = json.loads(claim.plan)
-        launcher = Launcher(plan_from_json(data), spec)
+        launcher = Launcher(plan_from_json(data), lasting.spec)
         launcher.total += len(data["phases"][INIT])
         launcher.ctx.pid = lasting.pid
         try:
             claim.owe(BEGUN)
             _start(launcher, lasting, state, pidfd)
             launcher.note("container.start", pid=lasting.pid)
-            owe(claim, launcher.events)
-            _poststart(spec, lasting, pidfd)
         finally:
             owe(claim, launcher.events)
             with contextlib.suppress(FileNotFoundError):
@@ -246,6 +245,7 @@ def start(container: str, spec: ContainerSpec, state: State, audit: AuditLog) ->
             write_or_owe(audit, launcher.events, lasting, claim)
             launcher.close()
             os.close(pidfd)
+        _poststart(lasting, claim, audit)
     finally:
         claim.close()
 
@@ -265,73 +265,24 @@ def _start(launcher: Launcher, lasting: Lasting, state: State, pidfd: int) -> No
         raise
 
 
-def _poststart(spec: ContainerSpec, lasting: Lasting, pidfd: int) -> None:
-    """A poststart hook that fails ends the container. Source: OCI runtime spec, Lifecycle."""
-    for hook in spec.hooks:
-        if hook.kind == hooks.POSTSTART:
-            try:
-                hooks.run_hook(hook, spec, lasting.pid)
-            except GockerError:
-                kill_everything(lasting)
-                has_ended(pidfd, PATIENCE)
-                raise
-
-
-def send_signal(container: str, number: int, state: State, *, everybody: bool = False) -> None:
-    """Signal the first process, or every process of the container. Raise GockerError.
-
-    SIGKILL ends everybody, as it does in a PID namespace whose first process goes, and thaws what is frozen
-    by cgroup v1, where no signal would reach it.
-    """
-    lasting = read_lasting(state, container)
-    if everybody:
-        signal_all(lasting, number)
-    else:
-        pidfd = _open_to_signal(lasting)
+def _poststart(lasting: Lasting, claim: Claim, audit: AuditLog) -> None:
+    """One that fails ends the container, and it is deleted. Source: OCI runtime spec, Lifecycle."""
+    try:
+        for hook in lasting.hooks:
+            if hook.kind == hooks.POSTSTART:
+                hooks.run_hook(hook, lasting.spec, lasting.pid)
+    except GockerError as error:
         try:
-            if number == signal.SIGKILL and not _is_first(lasting.pid):
-                signal_all(lasting, number)
-            pidfd_send_signal(pidfd, number)
-        except ProcessLookupError as error:
-            if number != signal.SIGKILL:
-                raise _not_running("kill container", container) from error
-        except OSError as error:
-            raise KernelError.from_os("kill container", container, error) from error
-        finally:
-            os.close(pidfd)
-    if number == signal.SIGKILL:
-        thaw(lasting)
-
-
-def _is_first(pid: int) -> bool:
-    """Whether it is process 1 of a PID namespace, whose end is that of all others in it. Source: proc_pid_status(5)."""
-    try:
-        with open(f"/proc/{pid}/status", encoding="utf-8", errors="replace") as file:
-            ids = next((line.split() for line in file if line.startswith("NSpid:")), [])
-    except (FileNotFoundError, ProcessLookupError):
-        return True  # nobody is left to be killed by it
-    return ids[-1:] == ["1"]
-
-
-def _open_to_signal(lasting: Lasting) -> int:
-    try:
-        return open_first(lasting)
-    except StateError as error:
-        raise _not_running("kill container", lasting.id) from error
-
-
-def _not_running(operation: str, container: str) -> StateError:
-    return StateError(operation, container, "container not running")
+            warnings = _end_and_delete(lasting, claim, Registry(), audit)
+        except GockerError as second:
+            warnings = [second]
+        for warning in warnings:
+            error.add_note(str(warning))
+        raise
 
 
 def delete(
-    container: str,
-    spec: ContainerSpec,
-    state: State,
-    registry: Registry,
-    audit: AuditLog,
-    *,
-    force: bool = False,
+    container: str, state: State, registry: Registry, audit: AuditLog, *, force: bool = False
 ) -> list[GockerError]:
     """Take back what `create` made, of a container that has stopped, or with `force` of any. Raise GockerError.
 
@@ -348,38 +299,41 @@ def delete(
             raise StateError(
                 "delete container", container, f"it is not stopped but {status}", remedy="kill it, or --force"
             )
-        claim.end()
-        try:
-            kill_everything(lasting)
-        except (OSError, GockerError) as error:
-            claim.last()  # it is there still, and can be deleted later
-            if isinstance(error, OSError):
-                raise KernelError.from_os("kill container", container, error) from error
-            raise
-        return _delete(lasting, spec, claim, registry, audit)
+        return _end_and_delete(lasting, claim, registry, audit)
     finally:
         claim.close()
 
 
-def _delete(
-    lasting: Lasting, spec: ContainerSpec, claim: Claim, registry: Registry, audit: AuditLog
-) -> list[GockerError]:
+def _end_and_delete(lasting: Lasting, claim: Claim, registry: Registry, audit: AuditLog) -> list[GockerError]:
+    claim.end()
+    try:
+        kill_everything(lasting)
+    except (OSError, GockerError) as error:
+        claim.last()  # it is there still, and can be deleted later
+        if isinstance(error, OSError):
+            raise KernelError.from_os("kill container", lasting.id, error) from error
+        raise
+    return _delete(lasting, claim, registry, audit)
+
+
+def _delete(lasting: Lasting, claim: Claim, registry: Registry, audit: AuditLog) -> list[GockerError]:
     launcher = Launcher(plan_from_json(json.loads(claim.plan)), None)
     usage = usage_of(controllers_of(lasting, registry), launcher.note)
     kills = usage.get("oom_kills", 0)
     detail = "gocker was not its parent, who knows its exit status"
     if kills:
         detail += f"; the OOM killer killed {kills} of its processes"
-    _note_exit(launcher, spec, lasting.digest, time.time_ns(), Verdict("unknown", None, None, detail), usage)
+    verdict = Verdict("unknown", None, None, detail)
+    _note_exit(launcher, lasting.spec, lasting.digest, lasting.begun, verdict, usage)
     owe(claim, [*owed_events(claim), *launcher.events])
     failures: list[GockerError] = []
     warnings: list[GockerError] = []
 
     def poststop() -> None:
-        for hook in spec.hooks:
+        for hook in lasting.hooks:
             if hook.kind == hooks.POSTSTOP:
                 with _collected(warnings):
-                    hooks.run_hook(hook, spec, 0)
+                    hooks.run_hook(hook, lasting.spec, 0)
 
     _take_back(launcher, claim, audit, lasting.digest, failures, poststop)
     if failures:

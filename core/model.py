@@ -7,6 +7,8 @@ import enum
 from gocker.limits import LimitRequest
 from gocker.record import Record
 
+OCI_VERSION = "1.3.0"
+"""Of the runtime specification whose names these are: what gocker says in states and configs of its own."""
 ID_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,127}"
 
 

@@ -39,7 +39,7 @@ def freeze(path: str, version: str, patience: float = PATIENCE) -> None:
         _write(path, version, frozen=True)
         while not _has_stopped(path, version):
             if time.monotonic() > deadline:
-                raise KernelError(
+                raise KernelError(  # noqa: TRY301
                     "freeze cgroup",
                     path,
                     f"a process has not stopped after {patience:g} s",

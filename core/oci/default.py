@@ -6,7 +6,7 @@ from typing import Any
 
 from gocker.defaults import MASKED_PATHS, READONLY_PATHS
 from gocker.kernel.caps import DOCKER_DEFAULT
-from gocker.steps.hooks import OCI_VERSION
+from gocker.model import OCI_VERSION
 
 _SAFE = ("nosuid", "noexec", "nodev")
 

@@ -10,12 +10,12 @@ from gocker.errors import GockerError
 from gocker.kernel.caps import NAMES
 from gocker.kernel.mempolicy import FLAGS, MODES
 from gocker.kernel.seccomp import COMPARE
+from gocker.model import OCI_VERSION
 from gocker.oci.hooks import KINDS
 from gocker.oci.linux import NAMESPACES
 from gocker.oci.mounts import known_options
 from gocker.ociresources import ANNOTATION
 from gocker.seccompprofile import parse_profile
-from gocker.steps.hooks import OCI_VERSION
 
 _OLDEST = "1.0.0"
 # OCI runtime spec, config-linux, Seccomp: as of libseccomp 2.6.

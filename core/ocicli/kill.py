@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 
-from gocker import lifecycle
 from gocker.errors import UsageError
+from gocker.killing import send_signal
 from gocker.state import State
 
 
@@ -15,7 +15,7 @@ def command(root: str, *, arguments: tuple[str, ...], all: bool, regex: bool) ->
     if regex:
         raise UsageError("kill", "--regex", "not there", remedy="name each container")
     number = signal_number(rest[0] if rest else "TERM")
-    lifecycle.send_signal(container, number, State(root), everybody=all)
+    send_signal(container, number, State(root), everybody=all)
     return 0
 
 

@@ -10,6 +10,7 @@ from gocker.lasting import open_first
 from gocker.ocicli.attending import attend_to
 from gocker.ocicli.common import audit_log
 from gocker.ocicli.create import prepare
+from gocker.ocicli.delete import remove
 
 
 def command(root: str, *, detach: bool, keep: bool, **options: Any) -> int:
@@ -22,11 +23,11 @@ def command(root: str, *, detach: bool, keep: bool, **options: Any) -> int:
         made = preparation.create(attendant.stdio, attendant.window, consoles.append if attended else None)
         pidfd = open_first(made)
         try:
-            lifecycle.start(spec.id, spec, state, audit_log())
+            lifecycle.start(spec.id, state, audit_log())
             if detach:
                 return 0
             return attendant.wait(made.pid, pidfd, consoles[0] if consoles else -1)
         finally:
             os.close(pidfd)
             if not (detach or keep):
-                lifecycle.delete(spec.id, spec, state, preparation.registry, audit_log(), force=True)
+                remove(spec.id, state, preparation.registry, force=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from gocker.auditevent import rfc3339
 from gocker.lasting import STOPPED, Lasting, read_lasting, status_of
+from gocker.model import OCI_VERSION
 from gocker.state import State
-from gocker.steps.hooks import OCI_VERSION
 
 
 def command(root: str, *, arguments: tuple[str, ...]) -> int:
@@ -27,7 +28,7 @@ def document(lasting: Lasting, state: State) -> dict[str, Any]:
         "status": status,
         "bundle": lasting.bundle,
         "rootfs": lasting.rootfs,
-        "created": lasting.created,
+        "created": rfc3339(lasting.begun),
         "owner": _name(lasting.owner),
         "annotations": dict(lasting.annotations),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gocker import __version__
-from gocker.steps.hooks import OCI_VERSION
+from gocker.model import OCI_VERSION
 
 
 def command(root: str, *, arguments: tuple[str, ...]) -> int:  # noqa: ARG001 - every verb is called so

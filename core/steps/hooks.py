@@ -8,12 +8,9 @@ import signal
 
 from gocker.errors import GockerError
 from gocker.kernel.program import Ended, run_program
-from gocker.model import ContainerSpec, Hook
+from gocker.model import OCI_VERSION, ContainerSpec, Hook
 from gocker.plan import Context, Step
 from gocker.steps import quote
-
-OCI_VERSION = "1.3.0"
-"""Of the runtime specification that gocker follows: what it says in states and configs of its own."""
 
 PRESTART, CREATE_RUNTIME, CREATE_CONTAINER = "prestart", "createRuntime", "createContainer"
 START_CONTAINER, POSTSTART, POSTSTOP = "startContainer", "poststart", "poststop"

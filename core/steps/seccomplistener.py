@@ -22,10 +22,11 @@ import sys
 from gocker.errors import KernelError
 from gocker.kernel.handover import Handover
 from gocker.kernel.syscalls import call
+from gocker.model import OCI_VERSION
 from gocker.plan import Context
 from gocker.steps import quote
 from gocker.steps.exec import InstallSeccomp
-from gocker.steps.hooks import OCI_VERSION, state_document
+from gocker.steps.hooks import state_document
 from gocker.steps.launch import LISTENER
 
 _FD_NAME = "seccompFd"  # OCI runtime spec, config-linux, The Container Process State

@@ -493,15 +493,16 @@ def test_a_hook_that_fails_before_the_creation_undoes_it_and_is_heard(
 
 
 @pytest.mark.parametrize("kind", ["startContainer", "poststart"])
-def test_a_hook_that_fails_at_the_start_stops_the_container(
+def test_a_hook_that_fails_at_the_start_ends_the_container(
     oci: GockerOci, tmp_path: Path, kind: str
 ) -> None:
     oci.create(bundle=hooked(oci, tmp_path, **{kind: "echo so it is >&2; exit 3"}, poststop=NOTE))
     error = oci.refused("start", "c1")
     assert f"{kind} hook" in error
     assert "so it is" in error
-    oci.await_status("stopped")
-    oci.ok("delete", "c1")
+    if kind == "startContainer":  # the other deletes it: OCI runtime spec, Lifecycle, 10
+        oci.await_status("stopped")
+        oci.ok("delete", "c1")
     assert order(tmp_path) == ["poststop"]
     assert is_gone(oci)
 
