@@ -80,15 +80,12 @@ def _known(claim: Claim) -> Lasting | None:
 
 def _run_poststop(known: Lasting, launcher: Launcher) -> None:
     """The last hooks of an OCI container; what they fail with is put on the record and is no failure."""
-    from gocker.oci.spec import read_config
     from gocker.steps.hooks import POSTSTOP, run_hook
 
-    data = known.config.encode("utf-8", "surrogateescape")
-    spec, _ = read_config(data, container=known.id, bundle=known.bundle, limits=lambda _, __: ())
-    for hook in spec.hooks:
+    for hook in known.hooks:
         if hook.kind == POSTSTOP:
             try:
-                run_hook(hook, spec, 0)
+                run_hook(hook, known.spec, 0)
             except GockerError as error:
                 launcher.note("hook.failed", "warning", reason=str(error))
 
