@@ -13,12 +13,14 @@ from typing import Any
 
 Job = dict[str, Any]
 DRIVE = os.path.join(os.path.dirname(__file__), "..", "fault", "drive.py")
+OCI_DRIVE = os.path.join(os.path.dirname(__file__), "..", "fault", "ocidrive.py")
 
 
 class Drivers:
-    """A few drivers side by side; `base` is a directory for all that they make."""
+    """A few drivers side by side; `base` is a directory for all that they make, `script` what they run."""
 
-    def __init__(self, base: str, count: int = 2) -> None:
+    def __init__(self, base: str, count: int = 2, script: str = DRIVE) -> None:
+        self._script = script
         self._idle: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
         self._all = [self._start(f"{base}/driver{number}") for number in range(count)]
         for driver in self._all:
@@ -27,7 +29,7 @@ class Drivers:
     def _start(self, base: str) -> subprocess.Popen[str]:
         os.mkdir(base)
         return subprocess.Popen(
-            [sys.executable, DRIVE, base], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, self._script, base], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def run(self, job: Job) -> dict[str, Any]:
