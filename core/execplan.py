@@ -17,6 +17,7 @@ from gocker.steps.cgroup import JoinCgroup, OpenCgroup
 from gocker.steps.console import OpenPty
 from gocker.steps.joining import LetGo, RequireProcess
 from gocker.steps.launch import AttachConsole, BecomeRoot, Clone
+from gocker.steps.scheduling import ResetAffinity
 
 _PROC_NAMES = {"mount": "mnt", "network": "net"}  # below /proc/PID/ns; the others have their own
 
@@ -37,6 +38,8 @@ def plan_exec(
     init: list[Step] = [JoinCgroup(path=group.path, controller=_name(group)) for group in v1]
     if "user" in kinds:
         init.append(BecomeRoot())
+    if not any(spec.cpu_affinity):
+        init.append(ResetAffinity())
     init += identity.first_steps(inside)
     if spec.terminal:
         init += [OpenPty(), AttachConsole()]

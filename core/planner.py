@@ -71,9 +71,10 @@ def _waits(spec: ContainerSpec, phases: Phases, start_socket: str) -> tuple[Step
     steps: tuple[Step, ...] = ()
     if start_socket:
         from gocker.steps.barrier import AwaitStart, ListenForStart
+        from gocker.steps.scheduling import ResetAffinity
 
         phases[HOST].insert(0, ListenForStart(path=start_socket))
-        steps = (AwaitStart(),)
+        steps = (ResetAffinity(), AwaitStart())
     if spec.hooks:
         from gocker.steps import hooks
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+import termios
+import tty
 from collections.abc import Iterator
 
 from gocker.kernel.process import pidfd_send_signal
@@ -53,6 +55,14 @@ def attend_to(spec: ContainerSpec, *, terminal: bool) -> Iterator[Attendant]:
             signals.close()
     finally:
         streams.close()
+
+
+def keep_newlines(console: int) -> None:
+    """Let lines end as the program ends them where stdout is no terminal, as with runc: its own would add CR."""
+    if not os.isatty(1):
+        mode = termios.tcgetattr(console)
+        mode[tty.OFLAG] &= ~termios.ONLCR
+        termios.tcsetattr(console, termios.TCSANOW, mode)
 
 
 def window_of(spec: ContainerSpec) -> bytes:

@@ -12,6 +12,7 @@ from gocker.cli.show import show_warning
 from gocker.errors import GockerError, UsageError
 from gocker.lasting import Lasting
 from gocker.model import ContainerSpec
+from gocker.ocicli.log import LOG
 from gocker.registry import Registry
 from gocker.state import State
 
@@ -47,9 +48,8 @@ def read_bundle(bundle: str, name: str, container: str, registry: Registry) -> t
     directory = os.path.abspath(bundle or ".")
     data = read_text_file("read bundle", os.path.join(directory, name))
     spec, warnings = _read(data, container, directory, registry)
-    if os.environ.get("GOCKER_DEBUG"):
-        for warning in warnings:
-            show_warning(warning)
+    for warning in warnings:
+        LOG.warn(warning)
     return spec, data
 
 

@@ -84,7 +84,7 @@ def _follow(lasting: Lasting, pidfd: int, oom: OomWatch | _Never, seconds: float
 
 
 def _print(kind: str, lasting: Lasting, **data: Any) -> None:
-    print(json.dumps({"type": kind, "id": lasting.id, **data}))
+    print(json.dumps({"type": kind, "id": lasting.id, **data}, separators=(",", ":")))
     sys.stdout.flush()
 
 

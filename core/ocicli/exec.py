@@ -99,7 +99,8 @@ def _process(lasting: Lasting, argv: list[str], changes: dict[str, Any]) -> dict
         }
     if changes["cap"]:
         sets = made.get("capabilities", {})
-        names = ("bounding", "effective", "permitted")
+        # Ambient ones survive the program's exec for a user that is not root; they have to be inheritable.
+        names = ("bounding", "effective", "permitted", *(("ambient",) if sets.get("inheritable") else ()))
         made["capabilities"] = {**sets, **{name: [*sets.get(name, ()), *changes["cap"]] for name in names}}
     if changes["no_new_privs"]:
         made["noNewPrivileges"] = True

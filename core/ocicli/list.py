@@ -28,7 +28,7 @@ def command(root: str, *, arguments: tuple[str, ...], format: str, quiet: bool) 
         except StateError:  # it was deleted meanwhile
             continue
     if format == "json":
-        print(json.dumps(rows))
+        print(json.dumps(rows, separators=(",", ":")))
         return 0
     table = [_COLUMNS, *(tuple(str(row[name.lower()]) for name in _COLUMNS) for row in rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(_COLUMNS))]

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import json
 import os
 import sys
-import time
 from typing import Any
 
 from gocker.cli import quick
 from gocker.cli.show import output_failed, show_error
 from gocker.errors import GockerError, UsageError
 from gocker.ocicli.flags import GLOBAL, VERBS, Verb
+from gocker.ocicli.log import LOG
 
 NAME = "gocker-oci"
-_FAILED = 1  # as runc and crun have it
+_FAILED, _EXEC_FAILED = 1, 255  # as runc has it: 1 is what many a program ends with
 _STATELESS = frozenset({"features", "spec", "version"})
 _READ = frozenset(
     {"events", "list", "ps", "state"}
@@ -41,11 +40,12 @@ def _main(arguments: list[str]) -> int:
     options: dict[str, Any] = {}
     try:
         options = _parse(NAME, GLOBAL, arguments)
+        LOG.go_to(options["log"], as_json=options["log_format"] == "json")
         return _run(options)
     except GockerError as error:
-        _log(options, error)
+        LOG.error(error)
         show_error(error)
-        return _FAILED
+        return _failed(options)
     except BrokenPipeError as error:
         return output_failed(error)
     except Exception as error:  # noqa: BLE001 - what no one foresaw is a bug
@@ -53,9 +53,13 @@ def _main(arguments: list[str]) -> int:
             "internal error", type(error).__name__, str(error), remedy="a bug in gocker: please report it"
         )
         bug.__cause__ = error
-        _log(options, bug)
+        LOG.error(bug)
         show_error(bug)
-        return _FAILED
+        return _failed(options)
+
+
+def _failed(options: dict[str, Any]) -> int:
+    return _EXEC_FAILED if options.get("arguments", ())[:1] == ("exec",) else _FAILED
 
 
 def _run(options: dict[str, Any]) -> int:
@@ -151,27 +155,3 @@ def _help(path: str, flags: Any, usage: str, verbs: dict[str, str], text: str = 
             formatter.write_dl(list(verbs.items()))
     print(formatter.getvalue(), end="")
     return 0
-
-
-def _log(options: dict[str, Any], error: GockerError) -> None:
-    """One line for callers that read the log: podman and docker look for the C library's words."""
-    path = options.get("log")
-    if not path:
-        return
-    message = str(error)
-    if error.errno:
-        words = os.strerror(error.errno)
-        message = message.replace(words, words.lower())
-        if words.lower() not in message:
-            message = f"{message}: {words.lower()}"
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    if options.get("log_format") == "json":
-        line = json.dumps({"level": "error", "msg": message, "time": now})
-    else:
-        line = f'time="{now}" level=error msg={json.dumps(message)}'
-    with contextlib.suppress(OSError):  # stderr has it
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC, 0o644)
-        try:
-            os.write(fd, f"{line}\n".encode())
-        finally:
-            os.close(fd)

@@ -21,7 +21,7 @@ def command(root: str, *, arguments: tuple[str, ...], format: str) -> int:  # no
         raise UsageError("set --format", format, "not table or json")
     pids = controls.pids_of(container, State(root))
     if format == "json":
-        print(json.dumps(pids))
+        print(json.dumps(pids, separators=(",", ":")))
         return 0
     print("".join(f"{line}\n" for line in rows_of(_listing(options or _OPTIONS), set(pids))), end="")
     return 0

@@ -7,7 +7,7 @@ from typing import Any
 
 from gocker import lifecycle
 from gocker.lasting import open_first
-from gocker.ocicli.attending import attend_to
+from gocker.ocicli.attending import attend_to, keep_newlines
 from gocker.ocicli.common import audit_log
 from gocker.ocicli.create import prepare
 from gocker.ocicli.delete import remove
@@ -19,8 +19,13 @@ def command(root: str, *, detach: bool, keep: bool, **options: Any) -> int:
     spec, state = preparation.spec, preparation.state
     attended = not detach and spec.terminal and not options["console_socket"]
     consoles: list[int] = []
+
+    def opened(console: int) -> None:
+        consoles.append(console)
+        keep_newlines(console)
+
     with attend_to(spec, terminal=attended) as attendant:
-        made = preparation.create(attendant.stdio, attendant.window, consoles.append if attended else None)
+        made = preparation.create(attendant.stdio, attendant.window, opened if attended else None)
         pidfd = open_first(made)
         try:
             lifecycle.start(spec.id, state, audit_log())

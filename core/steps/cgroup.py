@@ -41,10 +41,15 @@ class MakeCgroup(Step):
 
     def taken(self) -> HierarchyError:
         """What is said when `path` is there already."""
+        reason = "another container has it"
+        if cgroupfs.read_file(self.path, "cgroup.procs"):
+            reason += ": the container's cgroup is not empty"
+        elif cgroupfs.read_file(self.path, "freezer.state") == "FROZEN":
+            reason += ": the container's cgroup unexpectedly frozen"
         return HierarchyError(
             "make cgroup",
             self.path,
-            "EEXIST: another container has it",
+            f"EEXIST: {reason}",
             remedy="choose another id, or remove that container",
             errno=errno.EEXIST,
         )

@@ -77,7 +77,7 @@ class Exec(Step):
     quiet = True
 
     argv: tuple[str, ...]
-    env: tuple[tuple[str, str], ...] = ()  # HOME is added from passwd when it is not there
+    env: tuple[tuple[str, str], ...] = ()  # HOME is added from passwd when it is not there or empty
     init: bool = False  # as the child of a PID 1 that forwards signals and reaps
     preserve: int = 0  # as in CloseFds
     listen: bool = False  # LISTEN_PID is to name the program: sd_listen_fds(3)
@@ -92,8 +92,8 @@ class Exec(Step):
         """execveat(2) of the stub; it execs the program and says on the status socket when that fails."""
         program = ctx.program or find_program(self.argv[0], dict(self.env).get("PATH"))
         env = self._listening() if self.listen else self.env
-        if ctx.home and not any(name == "HOME" for name, _ in env):
-            env = (*env, ("HOME", ctx.home))
+        if ctx.home and not dict(env).get("HOME"):  # an empty one is none, as in other runtimes
+            env = (*(pair for pair in env if pair[0] != "HOME"), ("HOME", ctx.home))
         fd = ctx.fds.get("stub", -1)
         mode = stub.INIT if self.init else stub.EXEC
         try:

@@ -32,7 +32,7 @@ class RunHook(Step):
     kind: str
     path: str
     args: tuple[str, ...] = ()
-    env: tuple[str, ...] | None = ()  # None is gocker's own
+    env: tuple[str, ...] | None = ()  # None is gocker's own at the host, the program's for startContainer
     timeout: float | None = None  # seconds
 
     def describe(self) -> str:
@@ -44,8 +44,18 @@ class RunHook(Step):
         assert ctx.spec is not None  # noqa: S101 - it is there whenever something is started
         hook = Hook(**{name: getattr(self, name) for name in Hook.fields})
         if not self.at_host and hook.env is None:
-            hook = hook.replace(env=())  # gocker's own stays outside (SECURITY R12)
-        run_hook(hook, ctx.spec, ctx.pid)
+            hook = hook.replace(env=_own(ctx.spec, ctx.home) if self.kind == START_CONTAINER else ())
+        if self.kind != CREATE_CONTAINER:
+            return run_hook(hook, ctx.spec, ctx.pid)
+        before = os.open(".", os.O_PATH | os.O_CLOEXEC)
+        os.fchdir(
+            ctx.root
+        )  # where the container's files are, as in other runtimes: there is no path for them
+        try:
+            run_hook(hook, ctx.spec, ctx.pid)
+        finally:
+            os.fchdir(before)
+            os.close(before)
 
     def audit(self, ctx: Context) -> dict[str, object]:
         """Which."""
@@ -57,6 +67,12 @@ class RunHostHook(RunHook):
 
     op = "run-host-hook"
     at_host = True
+
+
+def _own(spec: ContainerSpec, home: str) -> tuple[str, ...]:
+    """The program's environment: gocker's own stays outside (SECURITY R12)."""
+    env = dict(spec.env)
+    return tuple(f"{name}={value}" for name, value in {**env, "HOME": env.get("HOME") or home}.items())
 
 
 def hook_steps(spec: ContainerSpec, *kinds: str) -> tuple[Step, ...]:
@@ -87,7 +103,14 @@ def run_hook(hook: Hook, spec: ContainerSpec, pid: int) -> None:
     except OSError as error:
         raise GockerError.from_os(operation, hook.path, error) from error
     if ended.status != 0:
-        raise GockerError(operation, hook.path, _reason(ended, hook))
+        which = f"error running {hook.kind} hook #{_place(hook, spec)}"  # runc's words
+        raise GockerError(operation, hook.path, f"{which}: {_reason(ended, hook)}")
+
+
+def _place(hook: Hook, spec: ContainerSpec) -> int:
+    """Which of its kind it is, from 0 on."""
+    kindred = [(other.path, *other.args) for other in spec.hooks if other.kind == hook.kind]
+    return kindred.index((hook.path, *hook.args))
 
 
 def _reason(ended: Ended, hook: Hook) -> str:

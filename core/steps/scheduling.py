@@ -6,6 +6,7 @@ late: what throttles the program would throttle the rest of the start, and SCHED
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 
@@ -107,6 +108,21 @@ class SetAffinity(Step):
     def _are_there(self) -> bool:
         with open("/sys/devices/system/cpu/online", encoding="ascii") as file:
             return not parse_list(self.cpus, "").isdisjoint(parse_list(file.read().strip(), ""))
+
+
+class ResetAffinity(Step):
+    """Give the program every CPU that its cpuset has, whatever gocker itself may use: its caller's are no wish."""
+
+    op = "reset-cpu-affinity"
+
+    def describe(self) -> str:
+        """`taskset --cpu-list --pid 0- $$`."""
+        return "taskset --cpu-list --pid 0- $$"
+
+    def execute(self, ctx: Context) -> None:
+        """sched_setaffinity(2), which takes the cpuset's CPUs of all that are named; refused, nothing is lost."""
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, range(os.sysconf("SC_NPROCESSORS_CONF")))
 
 
 def _refused(operation: str, target: str, error: OSError) -> KernelError:

@@ -1,0 +1,151 @@
+"""What configs and scripts that were made for other runtimes rely on, `gocker-oci` does as well."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ocicommand import GockerOci, config, text_of, until
+
+CAPABILITIES = "/proc/self/status"
+CHOWN, SYSLOG = 0, 34  # include/uapi/linux/capability.h
+
+
+def hook(oci: GockerOci, kind: str, *scripts: str, **process: Any) -> str:
+    """A bundle with hooks of this kind, each a script of the host's shell, the container's for startContainer."""
+    document = config(**process)
+    document["hooks"] = {kind: [{"path": "/bin/sh", "args": ["sh", "-c", script]} for script in scripts]}
+    return oci.write("b-c1", document)
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="there is one CPU")
+def test_the_caller_s_cpus_are_not_the_container_s(oci: GockerOci) -> None:
+    all_of_them = sorted(os.sched_getaffinity(0))
+    ask = ["sh", "-c", "grep Cpus_allowed_list: /proc/self/status; sleep 1000"]
+    one = f"{all_of_them[0]}"
+    os.sched_setaffinity(0, {all_of_them[0]})
+    try:
+        out = oci.run(args=ask)
+        until(lambda: "\n" in text_of(out))
+        more = oci.ok("exec", "c1", "grep", "Cpus_allowed_list:", "/proc/self/status")
+        process = {
+            "args": [*ask[:2], ask[2].partition(";")[0]],
+            "cwd": "/",
+            "execCPUAffinity": {"final": one},
+        }
+        with open(f"{oci.scratch}/process.json", "w", encoding="utf-8") as file:
+            json.dump(process, file)
+        asked = oci.ok("exec", "--process", f"{oci.scratch}/process.json", "c1")
+    finally:
+        os.sched_setaffinity(0, all_of_them)
+    assert text_of(out).split()[1] != one
+    assert more.split()[1] != one
+    assert asked.split()[1] == one
+
+
+def test_an_exec_that_fails_is_not_taken_for_a_program_that_failed(oci: GockerOci) -> None:
+    oci.run()
+    assert oci("exec", "c1", "false").code == 1
+    assert oci("exec", "c1", "no-such-program").code == 255
+    assert oci("exec", "--pid-file", "/no/such/directory", "c1", "true").code == 255
+    assert oci("exec", "nobody", "true").code == 255
+    assert oci("state", "nobody").code == 1
+
+
+@pytest.mark.parametrize("env", [[], ["HOME="], ["HOME=/other", "HOME="]])
+def test_an_empty_home_is_that_of_the_user(oci: GockerOci, env: list[str]) -> None:
+    out = oci.run(args=["sh", "-c", "env; sleep 1000"], env=["PATH=/bin", *env])
+    until(lambda: "HOME" in text_of(out))
+    lines = [line for line in text_of(out).splitlines() if line.startswith("HOME=")]
+    assert lines == ["HOME=/root"]
+
+
+def test_a_start_container_hook_has_the_program_s_environment(oci: GockerOci) -> None:
+    script = 'test "$ONE:$HOME" = two:/root || { env >&2; exit 1; }; test -z "$GOCKER_STATE" || exit 2'
+    document = config(env=["PATH=/bin", "ONE=two"])
+    document["hooks"] = {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
+    oci.run(bundle=oci.write("b-c1", document))
+
+
+def test_a_create_container_hook_works_in_the_container_s_root(oci: GockerOci, tmp_path: Path) -> None:
+    oci.create(bundle=hook(oci, "createContainer", f"pwd -P > {tmp_path}/where; ls > {tmp_path}/there"))
+    assert {"bin", "etc", "proc"} <= set(text_of(f"{tmp_path}/there").split())
+    assert oci.state()["status"] == "created"
+
+
+@pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer"])
+def test_a_hook_that_fails_is_told_by_kind_and_number(oci: GockerOci, kind: str) -> None:
+    error = oci.refused("create", "-b", hook(oci, kind, "true", "exit 3"), "c1")
+    assert f"error running {kind} hook #1: exit status 3" in error
+
+
+def test_a_cgroup_with_somebody_in_it_is_told_of(oci: GockerOci) -> None:
+    oci.run()
+    document = json.loads(text_of(f"{oci.scratch}/b-c1/config.json"))
+    error = oci.refused("create", "-b", oci.write("again", document), "c2")
+    assert "the container's cgroup is not empty" in error
+
+
+def test_a_capability_of_exec_is_an_ambient_one_where_the_container_has_inheritable_ones(
+    oci: GockerOci,
+) -> None:
+    names = ["CAP_KILL", "CAP_CHOWN", "CAP_SYSLOG"]
+    sets = {
+        "bounding": names,
+        "inheritable": ["CAP_CHOWN", "CAP_SYSLOG"],
+        "permitted": ["CAP_KILL", "CAP_CHOWN"],
+        "effective": ["CAP_KILL"],
+        "ambient": ["CAP_CHOWN"],
+    }
+    oci.run(capabilities=sets)
+    found = oci.ok("exec", "--cap", "CAP_SYSLOG", "c1", "grep", "CapAmb", CAPABILITIES)
+    assert int(found.split()[1], 16) == 1 << CHOWN | 1 << SYSLOG
+
+
+def test_warnings_go_to_a_log_in_text_and_else_to_stderr(oci: GockerOci, tmp_path: Path) -> None:
+    sets = {"bounding": ["CAP_KILL", "CAP_NO_SUCH"]}
+    bundle = oci.bundle("b-c1", capabilities=sets)
+    said = oci("create", "-b", bundle, "c1")
+    assert (said.code, said.err.startswith("gocker: warning: ")) == (0, True)
+    assert "CAP_NO_SUCH" in said.err
+    oci.ok("delete", "--force", "c1")
+    oci.ok("--log", f"{tmp_path}/log", "create", "-b", bundle, "c1")
+    line = text_of(f"{tmp_path}/log")
+    assert "level=warning" in line
+    assert "CAP_NO_SUCH" in line
+    oci.ok("delete", "--force", "c1")
+    # Podman reads a log in JSON as one document, and takes its message.
+    oci.ok("--log", f"{tmp_path}/json", "--log-format", "json", "create", "-b", bundle, "c1")
+    assert text_of(f"{tmp_path}/json") == ""
+
+
+def test_json_for_machines_is_written_without_blanks(oci: GockerOci, tmp_path: Path) -> None:
+    oci.run()
+    assert oci.ok("events", "--stats", "c1").startswith('{"type":"stats","id":"c1","data":{')
+    assert oci.ok("list", "--format", "json").startswith('[{"ociVersion":"')
+    oci.refused("--log", f"{tmp_path}/log", "--log-format", "json", "state", "nobody")
+    assert text_of(f"{tmp_path}/log").startswith('{"level":"error","msg":"')
+
+
+def test_what_run_writes_into_a_pipe_has_no_carriage_returns(oci: GockerOci) -> None:
+    bundle = oci.bundle("b-c1", args=["sh", "-c", "echo one; echo two"], terminal=True)
+    out = f"{oci.scratch}/written"
+    parent, terminal = os.openpty()
+    try:
+        pid = os.posix_spawn(
+            oci.program,
+            [oci.program, "--root", oci.root, "run", "-b", bundle, "c1"],
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, terminal, 0),
+                (os.POSIX_SPAWN_OPEN, 1, out, os.O_WRONLY | os.O_CREAT, 0o600),
+            ],
+        )
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    finally:
+        os.close(parent)
+        os.close(terminal)
+    assert text_of(out) == "one\ntwo\n"
