@@ -10,6 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -592,3 +593,46 @@ def test_one_that_is_killed_while_it_is_deleted_goes(oci_drivers: Drivers, bundl
         return wrong
 
     sweep(oci_drivers, jobs, judge)
+
+
+def test_an_id_that_is_used_again_has_a_story_of_its_own(
+    oci_drivers: Drivers, bundles: dict[str, str]
+) -> None:
+    first = (create(bundles["plain"]), START, DELETE)
+    for killed in (
+        create(bundles["plain"], fault("last", "kill")),
+        create(bundles["plain"], fault("audit", "kill")),
+    ):
+        result = oci_drivers.run(job(*first, killed, LIST, DELETE))
+        counts = Counter(event["event"] for event in result["events"])
+        assert result["left"] == []
+        assert {counts[f"container.{name}"] for name in ("create", "created", "exit", "remove")} == {2}, (
+            counts
+        )
+
+
+def test_a_container_that_is_in_the_way_is_not_taken_along(
+    oci_drivers: Drivers, bundles: dict[str, str]
+) -> None:
+    """Two roots may have containers of one name, and so of one cgroup: whoever comes later is refused at once."""
+    verb, *rest = create(bundles["plain"])[0]
+    other = ["--root", "{scratch}/other"]
+    result = oci_drivers.run(
+        job(create(bundles["plain"]), ([*other, verb, *rest], []), ([*other, *LIST[0]], []), STATE, DELETE)
+    )
+    _, refused, listed, state, _, _ = result["calls"]
+    assert "another container has it" in refused["err"]
+    assert (listed["out"], status_in(state), general(result)) == ("", CREATED, [])
+
+
+@pytest.mark.parametrize(("place", "when"), [("end", "after"), ("killing", "after"), ("release", "after")])
+def test_the_last_hooks_run_also_when_delete_is_killed(
+    oci_drivers: Drivers, rootfs: str, tmp_path: Path, place: str, when: str
+) -> None:
+    config = plain(rootfs)
+    config["hooks"] = {"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", f"echo ran >> {tmp_path}/ran"]}]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    calls = (create(str(tmp_path)), START, broken(DELETE, fault(place, "kill", 0, when)))
+    result = oci_drivers.run(job(*calls, LIST))
+    assert general(result) == []
+    assert (tmp_path / "ran").read_text() == "ran\n"

@@ -1,6 +1,7 @@
 """State on disk: what a kill between any two system calls leaves is found, undone and removed."""
 
 import errno
+import fcntl
 import os
 import re
 import signal
@@ -306,6 +307,7 @@ def test_of_what_is_owed_the_last_that_is_whole_counts(state: State) -> None:
         claim = state.create("abc", "web", PLAN)
         claim.owe(b"[1]")
         claim.owe(b"[1, 2]")
+        os.lseek(claim.fd, 0, os.SEEK_END)
         os.write(claim.fd, b"\n[1, 2, 3")  # as a kill in the middle of the write leaves it
 
     assert in_child(owe) == 0
@@ -325,6 +327,103 @@ def test_how_far_the_first_process_got_is_kept(state: State) -> None:
             assert claim.progress == step
             claim.release()
         assert entries(state) == []
+
+
+def lasting(state: State, container: str = "abc") -> None:
+    claim = state.create(container, container, PLAN)
+    Progress(claim.fd).step = 7
+    claim.describe(b"{}")
+    claim.last()
+    claim.close()
+
+
+def test_what_is_owed_of_a_container_that_lasts_leaves_its_progress_as_it_was(state: State) -> None:
+    lasting(state)
+    claim = state.lasting("abc")
+    assert (claim.progress, claim.owed) == (7, b"")
+    claim.owe(b"[1]")
+    claim.close()
+    claim = state.lasting("abc")
+    assert (claim.progress, claim.look(), claim.owed) == (7, 7, b"[1]")
+    claim.settle()
+    claim.close()
+    claim = state.lasting("abc")
+    assert (claim.progress, claim.owed) == (7, b"")
+    claim.release()
+    assert entries(state) == []
+
+
+def test_those_of_which_something_is_owed_are_found_unless_they_are_in_use(state: State) -> None:
+    assert list(state.indebted()) == []
+    for container in ("abc", "def", "ghi"):
+        lasting(state, container)
+    for container in ("def", "ghi"):
+        claim = state.lasting(container)
+        claim.owe(b"[]")
+        claim.close()
+    user = os.open(f"{state.root}/containers/ghi/lock", os.O_RDWR)
+    fcntl.flock(user, fcntl.LOCK_EX)
+    found = []
+    for claim in state.indebted():
+        found.append(claim.id)
+        claim.settle()
+    assert found == ["def"]
+    os.close(user)
+    assert [claim.id for claim in state.indebted()] == ["ghi"]
+
+
+def test_a_container_that_is_to_last_is_abandoned_before_and_one_that_lasted_after(state: State) -> None:
+    def describe() -> None:
+        state.create("abc", "web", PLAN).describe(b"{1}")
+
+    def end() -> None:
+        state.lasting("abc").end()
+
+    assert in_child(describe) == 0
+    for claim in state.abandoned():
+        assert claim.known == b"{1}"
+        claim.release()
+    assert entries(state) == []
+    lasting(state)
+    assert recover(state) == {}
+    assert in_child(end) == 0
+    assert state.lasting_ids() == []
+    for claim in state.abandoned():
+        assert claim.known == b"{}"
+        claim.last()
+    assert state.lasting_ids() == ["abc"]
+    state.lasting("abc").release()
+
+
+def test_a_first_process_that_has_the_progress_mapped_does_not_hold_the_lock(state: State) -> None:
+    """As one that was created and waits: it has closed all that it was given, and its gocker was killed."""
+    ready, told = os.pipe()
+    hold, never = os.pipe()
+
+    def first() -> None:
+        os.read(hold, 1)
+
+    def gocker() -> None:
+        claim = state.create("abc", "web", PLAN)
+        progress = Progress(claim.fd)
+        if os.fork() == 0:
+            os.close(claim._lock)
+            os.close(claim.fd)
+            progress.step = 3
+            os.write(told, b"x")
+            os.close(never)
+            first()
+            os._exit(0)
+        os.read(ready, 1)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    assert in_child(gocker) == signal.SIGKILL
+    begin = time.monotonic()
+    assert recover(state) == {"abc": PLAN}
+    assert time.monotonic() - begin < 2
+    os.close(never)
+    for fd in (ready, told, hold):
+        os.close(fd)
 
 
 def test_killed_at_any_call_of_owing_it_leaves_nothing_after_recovery(state: State) -> None:
