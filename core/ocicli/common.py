@@ -8,13 +8,11 @@ import sys
 
 from gocker import paths
 from gocker.audit import AuditLog, current_actor
-from gocker.cli.show import show_warning
 from gocker.errors import GockerError, UsageError
 from gocker.lasting import Lasting
 from gocker.model import ContainerSpec
 from gocker.ocicli.log import LOG
 from gocker.registry import Registry
-from gocker.state import State
 
 _MAX_CONFIG = 4 << 20  # bytes; SECURITY R13
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
@@ -23,24 +21,6 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 def audit_log() -> AuditLog:
     """The log of this command."""
     return AuditLog(paths.audit_log(), current_actor(sys.argv))
-
-
-def recover_abandoned(state: State, *, quiet: bool) -> None:
-    """Bring to an end what a killed gocker left halfway; `quiet` says nothing of it. Raise StateError."""
-    for claim in state.abandoned():
-        from gocker.recovery import recover
-
-        line = recover(claim)
-        if not quiet:
-            show_warning(line)
-    for claim in state.indebted():
-        from gocker.settling import settle
-
-        try:
-            settle(claim, state, audit_log())
-        except (GockerError, OSError) as error:
-            if not quiet:
-                show_warning(f"container {claim.id} is left for later: {error}")
 
 
 def read_bundle(bundle: str, name: str, container: str, registry: Registry) -> tuple[ContainerSpec, bytes]:

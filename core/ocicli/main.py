@@ -85,7 +85,7 @@ def _call(name: str, options: dict[str, Any], chosen: dict[str, Any]) -> int:
     import importlib
 
     if name not in _STATELESS:
-        from gocker.ocicli.common import recover_abandoned
+        from gocker.ocicli.recover import recover_abandoned
         from gocker.state import State
 
         recover_abandoned(State(options["root"]), quiet=name in _READ)

@@ -33,6 +33,7 @@ import gocker.ocicli.delete
 import gocker.ocicli.exec
 import gocker.ocicli.kill
 import gocker.ocicli.list
+import gocker.ocicli.recover
 import gocker.ocicli.start
 import gocker.ocicli.state
 import gocker.settling
@@ -98,7 +99,7 @@ class OciFaults(Faults):
             "start-call": (lifecycle, "start"),
             "delete-call": (lifecycle, "delete"),
             "exec-call": (gocker.ocicli.exec, "execute"),
-            "recovery-call": (gocker.ocicli.common, "recover_abandoned"),
+            "recovery-call": (gocker.ocicli.recover, "recover_abandoned"),
         }
         for fault in self.faults:
             point = fault["point"]
