@@ -16,7 +16,7 @@ from gocker.steps.idmap import source_key
 from gocker.steps.options import MountOptions, sort_options
 from gocker.steps.procfs import PATH as PROC
 from gocker.steps.procfs import own_procfs
-from gocker.steps.targets import bind_target, put_on, refuse_proc, system_directory, user_target
+from gocker.steps.targets import bind_target, mode_there, put_on, refuse_proc, system_directory, user_target
 
 
 class MountFs(Step):
@@ -50,13 +50,13 @@ class MountFs(Step):
             os.close(target)
 
     def _attach_for_user(self, ctx: Context) -> None:
-        """A tmpfs without a mode has that of what it covers, as by runc."""
+        """A tmpfs without a mode has that of the directory that the image has there, as by runc."""
+        step = self
+        if self.fstype == "tmpfs" and not any(word.startswith("mode=") for word in self.options):
+            mode = mode_there(ctx, self.target)
+            step = self if mode is None else self.replace(options=(*self.options, f"mode={mode:o}"))
         target = user_target(ctx, self.target, directory=True)
         try:
-            step = self
-            if self.fstype == "tmpfs" and not any(word.startswith("mode=") for word in self.options):
-                mode = stat.S_IMODE(os.fstat(target).st_mode)
-                step = self.replace(options=(*self.options, f"mode={mode:o}"))
             fd = step._make()
             step._fill(fd, target)
             put_on(ctx, fd, target, self.target)

@@ -16,6 +16,7 @@ from gocker.errors import GockerError
 from gocker.kernel import mount
 from gocker.kernel.inroot import (
     DIRECTORY,
+    IN_ROOT,
     PLAIN,
     SAME_MOUNT,
     make_directory,
@@ -68,7 +69,7 @@ def system_directory(ctx: Context, path: str) -> int:
         raise GockerError(
             "mount on",
             path,
-            "the root file system has something else than a directory there",
+            "it must be mounted on ordinary directory, and the root file system has something else there",
             remedy=f"make {path} a plain directory in the image",
             errno=error.errno,
         ) from error
@@ -86,6 +87,18 @@ def user_target(ctx: Context, path: str, *, directory: bool) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def mode_there(ctx: Context, path: str) -> int | None:
+    """The permission bits of what the root has at `path`; None when there is nothing."""
+    try:
+        fd = openat2(ctx.root, path, os.O_PATH, IN_ROOT)
+    except FileNotFoundError:
+        return None
+    try:
+        return stat.S_IMODE(os.fstat(fd).st_mode)
+    finally:
+        os.close(fd)
 
 
 def bind_target(ctx: Context, path: str, source: int) -> int:

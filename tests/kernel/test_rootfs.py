@@ -793,3 +793,11 @@ def test_layers_that_cannot_be_mapped_are_named(box: Sandbox) -> None:
     with pytest.raises(GockerError, match=r"map the ids of /proc: EINVAL.*--userns host"):
         step.execute(ctx)
     assert ctx.fds == {}
+
+
+def test_a_tmpfs_has_the_mode_of_what_it_covers_and_1777_where_there_is_nothing(box: Sandbox) -> None:
+    os.mkdir(f"{box.rootfs}/there", 0o710)
+    mounts = tuple(Mount(kind="tmpfs", target=target) for target in ("/there", "/new", "/given"))
+    given = mounts[2].replace(options=("mode=700",))
+    out = inside(box, "stat -c %a /there /new /given", mounts=(*mounts[:2], given))
+    assert out.split() == ["710", "1777", "700"]
