@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import sys
@@ -23,14 +24,34 @@ def audit_log() -> AuditLog:
     return AuditLog(paths.audit_log(), current_actor(sys.argv))
 
 
-def read_bundle(bundle: str, name: str, container: str, registry: Registry) -> tuple[ContainerSpec, bytes]:
-    """The spec of a bundle, and its config. Raise GockerError."""
+def read_bundle(
+    bundle: str, name: str, container: str, registry: Registry, annotations: tuple[str, ...] = ()
+) -> tuple[ContainerSpec, bytes]:
+    """The spec of a bundle, and its config, with more `annotations` (NAME=VALUE). Raise GockerError."""
     directory = os.path.abspath(bundle or ".")
     data = read_text_file("read bundle", os.path.join(directory, name))
+    if annotations:
+        data = _annotated(data, annotations)
     spec, warnings = _read(data, container, directory, registry)
     for warning in warnings:
         LOG.warn(warning)
     return spec, data
+
+
+def _annotated(data: bytes, texts: tuple[str, ...]) -> bytes:
+    from gocker.oci.document import parse_document
+
+    document = parse_document(data, "read config.json")
+    pairs = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not name or not equals:
+            raise UsageError("set --annotation", text, "not NAME=VALUE")
+        pairs[name] = value
+    there = document.get("annotations") or {}
+    if not isinstance(there, dict):
+        return data  # the reader says what is wrong
+    return json.dumps({**document, "annotations": {**there, **pairs}}).encode()
 
 
 def spec_of_lasting(lasting: Lasting, registry: Registry, *, for_exec: bool = False) -> ContainerSpec:
@@ -99,13 +120,31 @@ def write_pid_file(path: str, pid: int) -> None:
 
 def send_console(path: str, master: int) -> None:
     """Hand the pty master over by the caller's socket, and close ours. Raise GockerError."""
-    import socket
-
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client:
-            client.connect(path)
-            socket.send_fds(client, [b"/dev/ptmx"], [master])
+        _send(path, b"/dev/ptmx", master)
     except OSError as error:
         raise GockerError.from_os("send console to", path, error) from error
     finally:
         os.close(master)
+
+
+def send_pidfd(path: str, pid: int) -> None:
+    """Hand a pidfd of our child `pid` over by the caller's socket, if there is one. Raise GockerError."""
+    if not path:
+        return
+    try:
+        pidfd = os.pidfd_open(pid)
+        try:
+            _send(path, b"pidfd", pidfd)
+        finally:
+            os.close(pidfd)
+    except OSError as error:
+        raise GockerError.from_os("send pidfd to", path, error) from error
+
+
+def _send(path: str, text: bytes, fd: int) -> None:
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as client:
+        client.connect(path)
+        socket.send_fds(client, [text], [fd])

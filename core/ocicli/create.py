@@ -12,7 +12,7 @@ from gocker.lasting import Lasting
 from gocker.model import ContainerSpec
 from gocker.ocicli.activation import activated
 from gocker.ocicli.attending import window_of
-from gocker.ocicli.common import audit_log, read_bundle, send_console, write_pid_file
+from gocker.ocicli.common import audit_log, read_bundle, send_console, send_pidfd, write_pid_file
 from gocker.record import Record
 from gocker.registry import Registry
 from gocker.state import State, is_id
@@ -35,6 +35,8 @@ class Preparation(Record):
     registry: Registry
     console_socket: str
     pid_file: str
+    pidfd_socket: str
+    notifies: bool  # sd_notify(3)
 
     def create(
         self, stdio: tuple[int, int, int], window: bytes, console: Callable[[int], object] | None
@@ -46,11 +48,17 @@ class Preparation(Record):
                 console(master)
             elif master >= 0:
                 send_console(self.console_socket, master)
+            send_pidfd(self.pidfd_socket, pid)
             write_pid_file(self.pid_file, pid)
 
+        planned = lifecycle.plan(self.spec, self.registry, self.state)
+        if self.notifies:
+            from gocker.ocicli.notifying import with_directory
+
+            planned = with_directory(planned, self.state)
         return lifecycle.create(
             self.spec,
-            lifecycle.plan(self.spec, self.registry, self.state),
+            planned,
             self.state,
             audit_log(),
             config=self.config.decode("utf-8", "surrogateescape"),
@@ -68,9 +76,11 @@ def prepare(
     config: str,
     console_socket: str,
     pid_file: str,
+    pidfd_socket: str,
     preserve_fds: int,
     no_pivot: bool,
     no_new_keyring: bool,
+    annotation: tuple[str, ...] = (),
     foreground: bool = False,
 ) -> Preparation:
     """Read the bundle; with `foreground` a terminal needs no console socket. Raise GockerError."""
@@ -87,10 +97,15 @@ def prepare(
     if not 0 <= preserve_fds <= _MAX_FDS:
         raise UsageError("set --preserve-fds", preserve_fds, f"not from 0 to {_MAX_FDS}")
     registry, state = Registry(), State(root)
-    spec, data = read_bundle(bundle, config, container, registry)
+    spec, data = read_bundle(bundle, config, container, registry, annotation)
     spec = spec.replace(preserve_fds=preserve_fds, session_keyring=not no_new_keyring)
     if "LISTEN_FDS" in os.environ:
         spec = activated(spec, os.environ, os.getpid())
+    notifies = bool(os.environ.get("NOTIFY_SOCKET"))
+    if notifies:
+        from gocker.ocicli.notifying import with_socket
+
+        spec = with_socket(spec, state)
     _check_console(spec, console_socket, foreground=foreground)
     return Preparation(
         spec=spec,
@@ -99,6 +114,8 @@ def prepare(
         registry=registry,
         console_socket=console_socket,
         pid_file=pid_file,
+        pidfd_socket=pidfd_socket,
+        notifies=notifies,
     )
 
 

@@ -10,7 +10,14 @@ from gocker.execing import execute
 from gocker.lasting import Lasting, read_lasting
 from gocker.oci.process import read_process
 from gocker.ocicli.attending import attend_to, window_of
-from gocker.ocicli.common import audit_log, read_text_file, send_console, spec_of_lasting, write_pid_file
+from gocker.ocicli.common import (
+    audit_log,
+    read_text_file,
+    send_console,
+    send_pidfd,
+    spec_of_lasting,
+    write_pid_file,
+)
 from gocker.registry import Registry
 from gocker.state import State
 
@@ -22,6 +29,7 @@ def command(
     process: str,
     console_socket: str,
     pid_file: str,
+    pidfd_socket: str,
     detach: bool,
     cgroup: str,
     ignore_paused: bool,
@@ -56,6 +64,7 @@ def command(
     def started(pid: int, console: int) -> None:
         if console >= 0 and not attended:
             send_console(console_socket, console)
+        send_pidfd(pidfd_socket, pid)
         write_pid_file(pid_file, pid)
 
     with attend_to(spec, terminal=attended) as attendant:

@@ -22,6 +22,14 @@ GLOBAL: Flags = (
     (("--systemd-cgroup",), {"is_flag": True, "help": "Refused: cgroups are made by gocker itself."}),
     (("--cgroup-manager",), {"metavar": "NAME", "default": "cgroupfs", "help": "Only cgroupfs."}),
     (("--rootless",), {"metavar": "MODE", "default": "auto", "help": "Accepted for others' sake."}),
+    (
+        ("--annotation",),
+        {
+            "multiple": True,
+            "metavar": "NAME=VALUE",
+            "help": "Add it to the config of what is created: for engines that pass none on.",
+        },
+    ),
     (("--version", "-v"), {"is_flag": True, "help": "Print the version and exit."}),
     *_HELP,
 )
@@ -42,6 +50,10 @@ _CREATE: Flags = (
     (
         ("--preserve-fds",),
         {"type": int, "metavar": "N", "default": 0, "help": "Pass N fds from 3 on to the program."},
+    ),
+    (
+        ("--pidfd-socket",),
+        {"metavar": "PATH", "default": "", "help": "Unix socket that gets a pidfd of the first process."},
     ),
     (("--no-pivot",), {"is_flag": True, "help": "Refused: the root is always pivoted."}),
     (("--no-new-keyring",), {"is_flag": True, "help": "Keep the caller's session keyring."}),
@@ -87,6 +99,10 @@ VERBS = {
                 {"metavar": "PATH", "default": "", "help": "Unix socket for the pty master."},
             ),
             (("--pid-file",), {"metavar": "FILE", "default": "", "help": "Write its pid there."}),
+            (
+                ("--pidfd-socket",),
+                {"metavar": "PATH", "default": "", "help": "Unix socket that gets a pidfd of it."},
+            ),
             (("--detach", "-d"), {"is_flag": True, "help": "Return once it runs."}),
             (("--tty", "-t"), {"is_flag": True, "help": "Give it a terminal."}),
             (("--cwd",), {"metavar": "DIR", "default": "", "help": "Working directory inside."}),

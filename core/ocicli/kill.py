@@ -20,8 +20,8 @@ def command(root: str, *, arguments: tuple[str, ...], all: bool, regex: bool) ->
 
 
 def signal_number(text: str) -> int:
-    """Of `9`, `KILL`, `SIGKILL` or `SIGRTMIN+3`. Raise UsageError."""
-    if text.isascii() and text.isdigit() and 0 < int(text) < signal.NSIG:
+    """Of `0`, which asks whether it is there, `9`, `KILL`, `SIGKILL` or `SIGRTMIN+3`. Raise UsageError."""
+    if text.isascii() and text.isdigit() and int(text) < signal.NSIG:
         return int(text)
     name, plus, offset = text.upper().partition("+")
     name = name if name.startswith("SIG") else f"SIG{name}"

@@ -16,6 +16,7 @@ from gocker.ocicli.log import LOG
 
 NAME = "gocker-oci"
 _FAILED, _EXEC_FAILED = 1, 255  # as runc has it: 1 is what many a program ends with
+_CREATING = frozenset({"create", "run"})
 _STATELESS = frozenset({"features", "spec", "version"})
 _READ = frozenset(
     {"events", "list", "ps", "state"}
@@ -89,6 +90,8 @@ def _call(name: str, options: dict[str, Any], chosen: dict[str, Any]) -> int:
         from gocker.state import State
 
         recover_abandoned(State(options["root"]), quiet=name in _READ)
+    if name in _CREATING:
+        chosen["annotation"] = options["annotation"]
     module = importlib.import_module(f"gocker.ocicli.{name}")
     status: int = module.command(options["root"], **chosen)
     return status

@@ -16,6 +16,9 @@ LIMIT = "/sys/fs/cgroup/memory/memory.limit_in_bytes" if V1 else "/sys/fs/cgroup
 Docker = Callable[..., Ran]
 
 
+_ANNOTATION = "dev.gocker.limit.hugetlb.2MB=64m"
+
+
 @pytest.fixture(scope="module")
 def host(place: Place, image: str) -> Iterator[EngineHost]:
     with place(
@@ -25,7 +28,8 @@ def host(place: Place, image: str) -> Iterator[EngineHost]:
         host.env["DOCKER_HOST"] = f"unix://{base}/sock"
         host.env["DOCKER_CONFIG"] = base
         with open(f"{base}/daemon.json", "w", encoding="utf-8") as file:
-            json.dump({"runtimes": {"tested": {"path": host.runtime}}}, file)
+            annotated = {"path": host.runtime, "runtimeArgs": ["--annotation", _ANNOTATION]}
+            json.dump({"runtimes": {"tested": {"path": host.runtime}, "annotated": annotated}}, file)
         host.daemon(
             *("dockerd", "--config-file", f"{base}/daemon.json", "--host", f"unix://{base}/sock"),
             *("--data-root", f"{base}/data", "--exec-root", f"{base}/exec", "--pidfile", f"{base}/pid"),
@@ -188,7 +192,5 @@ def test_a_removed_container_leaves_no_cgroup(docker: Docker, host: EngineHost, 
 
 @pytest.mark.usefixtures("hugepage_limits")
 def test_an_annotation_reaches_an_installed_controller(docker: Docker, host: EngineHost) -> None:
-    if "--annotation" not in docker("run", "--help").out:
-        pytest.skip("needs docker 24 or newer: this one's run has no --annotation")
-    docker("run", "-d", "--annotation", "dev.gocker.limit.hugetlb.2MB=64m", IMAGE, "sleep", "100")
+    docker("run", "-d", "--runtime", "annotated", IMAGE, "sleep", "100")
     assert host.limits("hugetlb.2MB") == [str(64 << 20)]
