@@ -57,7 +57,7 @@ def build_plan(
             handler.set_child(_context(spec, request, PARENT, phases))
     phases[PARENT] += identity.parent_steps(spec)
     _plan_init(spec, handlers, cgroups.rows, phases, container_dir)
-    phases[INIT] += identity.last_steps(spec, seccomp, _waits(spec, phases, start_socket))
+    phases[INIT] += identity.last_steps(spec, seccomp, _waits(spec, phases, start_socket, seccomp))
     for handler, request in reversed(handlers):
         handler.remove(_context(spec, request, REMOVE, phases))
     steps = {phase: tuple(recorded) for phase, recorded in phases.items()}
@@ -66,7 +66,9 @@ def build_plan(
     )
 
 
-def _waits(spec: ContainerSpec, phases: Phases, start_socket: str) -> tuple[Step, ...]:
+def _waits(
+    spec: ContainerSpec, phases: Phases, start_socket: str, seccomp: InstallSeccomp | None
+) -> tuple[Step, ...]:
     """What stands between a container's creation and its start."""
     steps: tuple[Step, ...] = ()
     if start_socket:
@@ -78,7 +80,8 @@ def _waits(spec: ContainerSpec, phases: Phases, start_socket: str) -> tuple[Step
     if spec.hooks:
         from gocker.steps import hooks
 
-        steps += hooks.hook_steps(spec, hooks.START_CONTAINER)
+        confined = seccomp.program if seccomp else b""
+        steps += hooks.hook_steps(spec, hooks.START_CONTAINER, filter=confined)
     return steps
 
 

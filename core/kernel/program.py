@@ -6,11 +6,13 @@ import os
 import select
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
 
 from gocker.record import Record
 
 _MOST = 64 << 10  # bytes of output that are kept
+_NOT_RUN = 127  # as a shell has it
 _SIGNALS = (signal.SIGPIPE,)  # which Python ignores
 
 
@@ -22,22 +24,33 @@ class Ended(Record):
 
 
 def run_program(
-    path: str, argv: Sequence[str], env: Sequence[str] | None, text: bytes, timeout: float | None = None
+    path: str,
+    argv: Sequence[str],
+    env: Sequence[str] | None,
+    text: bytes,
+    timeout: float | None = None,
+    *,
+    before: Callable[[], object] | None = None,
 ) -> Ended:
     """Run `path` with `text` as its stdin; `env` are NAME=VALUE, None for our own, `timeout` is in seconds.
 
-    Raise OSError.
+    `before` is the last that its process does before the exec; what it raises is written to the output. Raise OSError.
 
     What is not close-on-exec it inherits. One that leaves a child behind with its stdout is not waited
     for longer than itself.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     source, output = _text_file(text), os.pipe2(os.O_CLOEXEC)
+    variables = os.environ if env is None else dict(entry.partition("=")[::2] for entry in env)
     try:
         actions = [(os.POSIX_SPAWN_DUP2, source, 0), (os.POSIX_SPAWN_DUP2, output[1], 1)]
         actions.append((os.POSIX_SPAWN_DUP2, output[1], 2))
-        variables = os.environ if env is None else dict(entry.partition("=")[::2] for entry in env)
-        pid = os.posix_spawn(path, tuple(argv), variables, file_actions=actions, setsigdef=_SIGNALS)
+        if before is None:
+            pid = os.posix_spawn(path, tuple(argv), variables, file_actions=actions, setsigdef=_SIGNALS)
+        else:
+            pid = os.fork()
+            if not pid:
+                _become(path, argv, variables, (source, output[1], output[1]), before)
     except BaseException:
         for fd in (source, *output):
             os.close(fd)
@@ -48,6 +61,27 @@ def run_program(
         return _attend(pid, output[0], deadline)
     finally:
         os.close(output[0])
+
+
+def _become(
+    path: str,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    stdio: tuple[int, int, int],
+    before: Callable[[], object],
+) -> NoReturn:
+    """Be the program, or end."""
+    try:
+        for target, fd in enumerate(stdio):
+            os.dup2(fd, target)
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)
+        before()
+        os.execve(path, tuple(argv), env)  # noqa: S606 - no shell is wanted
+    except BaseException as error:  # noqa: BLE001 - this process has nowhere to go back to
+        os.write(2, f"{error}\n".encode("utf-8", "surrogateescape"))
+    finally:
+        os._exit(_NOT_RUN)
 
 
 def _text_file(text: bytes) -> int:

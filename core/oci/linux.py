@@ -7,6 +7,7 @@ import stat
 from collections.abc import Mapping
 from typing import Any
 
+from gocker.errors import UsageError
 from gocker.model import Device, IdMap, MemoryPolicy, NamespaceRequest
 from gocker.oci.document import show
 from gocker.oci.fields import INT64, MAX_ID, UINT32, Section, plain
@@ -205,6 +206,15 @@ def _paths(section: Section, name: str) -> tuple[str, ...]:
 
 
 def _memory_policy(section: Section) -> MemoryPolicy:
+    try:
+        return _read_policy(section)
+    except UsageError as error:
+        name = error.target.removeprefix(section.path).strip(".").partition("[")[0].removesuffix("s")
+        error.reason = f"{error.reason}: invalid memory policy {name}"
+        raise
+
+
+def _read_policy(section: Section) -> MemoryPolicy:
     from gocker.kernel.mempolicy import FLAGS, MODES
 
     mode = section.choice("mode", MODES)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Callable
+from typing import Any
 
 from gocker.errors import GockerError
 from gocker.kernel.program import Ended, run_program
+from gocker.kernel.seccomp import install_filter
 from gocker.model import OCI_VERSION, ContainerSpec, Hook
 from gocker.plan import Context, Step
 from gocker.steps import quote
@@ -34,6 +37,9 @@ class RunHook(Step):
     args: tuple[str, ...] = ()
     env: tuple[str, ...] | None = ()  # None is gocker's own at the host, the program's for startContainer
     timeout: float | None = None  # seconds
+    filter: bytes = (
+        b""  # struct sock_filter[] that it runs below: it is a program of the image, too; not in to_json
+    )
 
     def describe(self) -> str:
         """`PATH ARGS  # KIND hook`."""
@@ -46,7 +52,7 @@ class RunHook(Step):
         if not self.at_host and hook.env is None:
             hook = hook.replace(env=_own(ctx.spec, ctx.home) if self.kind == START_CONTAINER else ())
         if self.kind != CREATE_CONTAINER:
-            return run_hook(hook, ctx.spec, ctx.pid)
+            return run_hook(hook, ctx.spec, ctx.pid, self._confine if self.filter else None)
         before = os.open(".", os.O_PATH | os.O_CLOEXEC)
         os.fchdir(
             ctx.root
@@ -56,6 +62,15 @@ class RunHook(Step):
         finally:
             os.fchdir(before)
             os.close(before)
+
+    def _confine(self) -> None:
+        install_filter(self.filter, 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Without the filter."""
+        data = super().to_json()
+        del data["filter"]
+        return data
 
     def audit(self, ctx: Context) -> dict[str, object]:
         """Which."""
@@ -75,12 +90,13 @@ def _own(spec: ContainerSpec, home: str) -> tuple[str, ...]:
     return tuple(f"{name}={value}" for name, value in {**env, "HOME": env.get("HOME") or home}.items())
 
 
-def hook_steps(spec: ContainerSpec, *kinds: str) -> tuple[Step, ...]:
-    """The hooks of these kinds, in their order."""
+def hook_steps(spec: ContainerSpec, *kinds: str, filter: bytes = b"") -> tuple[Step, ...]:  # noqa: A002
+    """The hooks of these kinds, in their order; `filter` is what those inside run below."""
     steps: list[Step] = []
     for kind in kinds:
         cls = RunHook if kind in {CREATE_CONTAINER, START_CONTAINER} else RunHostHook
-        steps += [cls(**hook.asdict()) for hook in spec.hooks if hook.kind == kind]
+        extra: dict[str, Any] = {"filter": filter} if kind == START_CONTAINER else {}
+        steps += [cls(**hook.asdict(), **extra) for hook in spec.hooks if hook.kind == kind]
     return tuple(steps)
 
 
@@ -92,13 +108,18 @@ def state_document(spec: ContainerSpec, status: str, pid: int) -> dict[str, obje
     return {**document, "bundle": spec.bundle, "annotations": dict(spec.labels)}
 
 
-def run_hook(hook: Hook, spec: ContainerSpec, pid: int) -> None:
-    """Run it to its end, with the state on its stdin. Raise GockerError."""
+def run_hook(hook: Hook, spec: ContainerSpec, pid: int, before: Callable[[], object] | None = None) -> None:
+    """Run it to its end, with the state on its stdin, `before` the last of its process's own. Raise GockerError."""
     state = state_document(spec, _STATUS.get(hook.kind, "creating"), 0 if hook.kind == POSTSTOP else pid)
     operation = f"run {hook.kind} hook"
     try:
         ended = run_program(
-            hook.path, hook.args or (hook.path,), hook.env, json.dumps(state).encode(), hook.timeout
+            hook.path,
+            hook.args or (hook.path,),
+            hook.env,
+            json.dumps(state).encode(),
+            hook.timeout,
+            before=before,
         )
     except OSError as error:
         raise GockerError.from_os(operation, hook.path, error) from error
@@ -113,11 +134,15 @@ def _place(hook: Hook, spec: ContainerSpec) -> int:
     return kindred.index((hook.path, *hook.args))
 
 
+def _ended_by(number: int) -> str:
+    return f"ended by {signal.Signals(number).name}: {(signal.strsignal(number) or '').lower()}"
+
+
 def _reason(ended: Ended, hook: Hook) -> str:
     if ended.status is None:
         how = f"killed after its timeout of {hook.timeout:g} s"
     else:
         code = os.waitstatus_to_exitcode(ended.status)
-        how = f"exit status {code}" if code >= 0 else f"ended by {signal.Signals(-code).name}"
+        how = f"exit status {code}" if code >= 0 else _ended_by(-code)
     text = ended.output.decode("utf-8", "backslashreplace").strip()[-_SHOWN:]
     return f"{how}{f': {text}' if text else ''}"

@@ -208,7 +208,7 @@ def test_sigterm_is_sent_when_none_is_named(oci: GockerOci) -> None:
     assert text_of(out) == "ready\nterm\n"
 
 
-@pytest.mark.parametrize("name", ["FROB", "0", "65", "-9", "SIGRTMIN+99", ""])
+@pytest.mark.parametrize("name", ["FROB", "65", "-9", "SIGRTMIN+99", ""])
 def test_a_signal_that_is_none_is_refused(oci: GockerOci, name: str) -> None:
     oci.run()
     oci.refused("kill", "--", "c1", name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +150,121 @@ def test_what_run_writes_into_a_pipe_has_no_carriage_returns(oci: GockerOci) -> 
         os.close(parent)
         os.close(terminal)
     assert text_of(out) == "one\ntwo\n"
+
+
+@pytest.mark.parametrize("verb", ["create", "run", "exec"])
+def test_a_socket_gets_a_pidfd_of_the_process(oci: GockerOci, verb: str) -> None:
+    path = f"{oci.scratch}/pidfd"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(path)
+        listener.listen()
+        options = ("--pidfd-socket", path, "--pid-file", f"{oci.scratch}/pid")
+        if verb == "exec":
+            oci.run()
+            oci.ok("exec", "--detach", *options, "c1", "sleep", "1000")
+        else:
+            detach = ("--detach",) if verb == "run" else ()
+            oci.ok(verb, *detach, "--bundle", oci.bundle("b-c1"), *options, "c1")
+        with listener.accept()[0] as connection:
+            _, fds, _, _ = socket.recv_fds(connection, 16, 1)
+    with open(f"/proc/self/fdinfo/{fds[0]}", encoding="ascii") as file:
+        (pid,) = [line.split()[1] for line in file if line.startswith("Pid:")]
+    os.close(fds[0])
+    assert pid == text_of(f"{oci.scratch}/pid")
+
+
+def test_a_start_container_hook_runs_below_the_program_s_filter(oci: GockerOci) -> None:
+    # It is a program of the image as much as the one that is filtered.
+    names = ["mkdir", "mkdirat"]
+    filtered = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": 28}],
+    }
+    document = config(linux={"seccomp": filtered})
+    script = "mkdir /dev/below || exit 7"
+    document["hooks"] = {"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", script]}]}
+    oci.create(bundle=oci.write("b-c1", document))
+    error = oci.refused("start", "c1")
+    assert "error running startContainer hook #0: exit status 7" in error
+    assert "No space left on device" in error
+
+
+def test_a_hook_that_the_filter_kills_is_told_of(oci: GockerOci) -> None:
+    killed = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL"}],
+    }
+    document = config(linux={"seccomp": killed}, rlimits=[{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}])
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", "exec mkdir /dev/below"]}
+    document["hooks"] = {"startContainer": [hook]}
+    oci.create(bundle=oci.write("b-c1", document))
+    assert "bad system call" in oci.refused("start", "c1")
+
+
+def test_signal_0_asks_whether_a_container_is_there(oci: GockerOci) -> None:
+    oci.run()
+    assert oci.ok("kill", "c1", "0") == ""
+    oci.ok("kill", "c1", "KILL")
+    oci.await_status("stopped")
+    assert "not running" in oci.refused("kill", "c1", "0")
+
+
+def say(pid: int, text: bytes) -> None:
+    """As the program would, by the socket that it has."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+        client.sendto(text, f"/proc/{pid}/root/run/notify/notify.sock")
+
+
+@pytest.mark.parametrize("verb", ["start", "run"])
+def test_a_start_waits_for_the_program_to_be_ready_and_passes_that_on(oci: GockerOci, verb: str) -> None:
+    path = f"{oci.scratch}/caller"
+    env = {**os.environ, "NOTIFY_SOCKET": path}
+    bundle = oci.bundle("b-c1", args=["sh", "-c", 'echo "$NOTIFY_SOCKET"; sleep 1000'])
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as caller:
+        caller.bind(path)
+        caller.settimeout(20)
+        if verb == "start":
+            oci.ok("create", "--bundle", bundle, "c1", env=env)
+            out = oci.out
+            starting = oci.start("start", "c1", env=env)
+        else:
+            starting = oci.start("run", "--detach", "--bundle", bundle, "c1", env=env)
+            out = oci.out
+        until(lambda: text_of(out) == "/run/notify/notify.sock\n")
+        pid = oci.state()["pid"]
+        say(pid, b"STATUS=nearly\nMAINPID=1\nFDSTORE=1")
+        assert caller.recv(100) == b"STATUS=nearly"
+        assert starting.poll() is None
+        say(pid, b"READY=1")
+        assert caller.recv(100) == b"READY=1\nMAINPID=%d" % pid
+        assert starting.wait(20) == 0
+    assert ",ro," in f",{mount_options(pid, '/run/notify')},"
+    oci.ok("delete", "--force", "c1")
+    assert os.listdir(f"{oci.root}/containers") == []
+
+
+def mount_options(pid: int, place: str) -> str:
+    (line,) = [line for line in text_of(f"/proc/{pid}/mountinfo").splitlines() if line.split()[4] == place]
+    return line.split()[5]
+
+
+def test_a_start_does_not_wait_for_a_program_that_ends(oci: GockerOci) -> None:
+    env = {**os.environ, "NOTIFY_SOCKET": f"{oci.scratch}/nobody"}
+    oci.ok("create", "--bundle", oci.bundle("b-c1", args=["true"]), "c1", env=env)
+    oci.ok("start", "c1", env=env)
+    assert oci.status() == "stopped"
+
+
+def test_a_run_in_the_foreground_passes_on_that_its_program_is_ready(oci: GockerOci) -> None:
+    path = f"{oci.scratch}/caller"
+    bundle = oci.bundle("b-c1", args=["sh", "-c", "sleep 1000"])
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as caller:
+        caller.bind(path)
+        caller.settimeout(20)
+        running = oci.start("run", "--bundle", bundle, "c1", env={**os.environ, "NOTIFY_SOCKET": path})
+        until(lambda: '"running"' in oci("state", "c1").out, 20)
+        pid = oci.state()["pid"]
+        say(pid, b"READY=1")
+        assert caller.recv(100) == b"READY=1\nMAINPID=%d" % pid
+        oci.ok("kill", "c1", "KILL")
+        assert running.wait(20) == 137

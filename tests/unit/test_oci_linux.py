@@ -329,3 +329,16 @@ def test_what_gocker_does_not_have_is_refused_by_name() -> None:
 
 def test_the_label_of_mounts_is_read() -> None:
     assert read(linux(mountLabel="system_u:object_r:x_t:s0")).mount_label == "system_u:object_r:x_t:s0"
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        ({}, "is missing: invalid memory policy mode"),
+        ({"mode": "INTERLEAVE"}, "invalid memory policy mode"),
+        ({"mode": "MPOL_BIND", "nodes": "0", "flags": ["badflag"]}, "invalid memory policy flag"),
+        ({"mode": "MPOL_BIND", "nodes": "x"}, "invalid memory policy node"),
+    ],
+)
+def test_a_memory_policy_that_is_none_is_told_in_runc_s_words(policy: dict[str, Any], words: str) -> None:
+    assert words in refusal(linux(memoryPolicy=policy))
