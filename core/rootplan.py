@@ -8,7 +8,7 @@ from gocker.errors import UsageError
 from gocker.model import ContainerSpec, IdMap, Mount
 from gocker.plan import Step
 from gocker.steps.cgroupfs import MountCgroups
-from gocker.steps.devices import DEV, AttachNull, MakeDevices
+from gocker.steps.devices import DEV, AttachNull, MakeDevices, RemountDevReadonly
 from gocker.steps.idmap import MapLayers
 from gocker.steps.masks import MaskPaths, ReadonlyPaths
 from gocker.steps.mounts import BindMount, MountEtc, MountFs, OpenSource
@@ -43,7 +43,11 @@ def file_system_steps(spec: ContainerSpec, container_dir: str, cgroups: CgroupRo
         else []
     )
     mounts = [mount.replace(target=_plain(mount)) for mount in spec.mounts]
+    late: list[Step] = []
     for mount in mounts:
+        if mount.target == DEV and mount.kind != "bind" and "ro" in mount.options:
+            mount = mount.replace(options=tuple(word for word in mount.options if word != "ro"))  # noqa: PLW2901
+            late = [RemountDevReadonly()]
         if mount.target.startswith("/etc/"):  # over ours
             steps += etc
             etc = []
@@ -65,6 +69,7 @@ def file_system_steps(spec: ContainerSpec, container_dir: str, cgroups: CgroupRo
         steps.append(MaskPaths(paths=spec.masked_paths))
     if spec.readonly_paths:
         steps.append(ReadonlyPaths(paths=spec.readonly_paths))
+    steps += late
     if spec.rootfs.readonly:
         steps.append(RemountRootReadonly(directory=spec.cwd))
     return (*steps, PivotRoot(propagation=spec.rootfs.propagation))

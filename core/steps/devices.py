@@ -117,6 +117,20 @@ def _require_same(status: os.stat_result, path: str, mode: int, number: tuple[in
     raise KernelError("make device", path, reason, errno=errno.EEXIST)
 
 
+class RemountDevReadonly(Step):
+    """Make /dev read-only, as its mount has it: until all that belongs there is there it could not be."""
+
+    op = "dev-readonly"
+
+    def describe(self) -> str:
+        """`mount -o remount,bind,ro /dev`."""
+        return f"mount -o remount,bind,ro {DEV}"
+
+    def execute(self, ctx: Context) -> None:
+        """Of the mount alone: what is mounted below keeps its own mode."""
+        mount.set_attributes(ctx.fds[DEV], mount.MOUNT_ATTR_RDONLY)
+
+
 class AttachNull(Step):
     """Make the container's own null device stdin: root inside could change the mode of the host's."""
 

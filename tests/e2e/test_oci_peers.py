@@ -268,3 +268,16 @@ def test_a_run_in_the_foreground_passes_on_that_its_program_is_ready(oci: Gocker
         assert caller.recv(100) == b"READY=1\nMAINPID=%d" % pid
         oci.ok("kill", "c1", "KILL")
         assert running.wait(20) == 137
+
+
+def test_a_dev_may_be_read_only(oci: GockerOci) -> None:
+    document = config(args=["sh", "-c", "touch /dev/new || echo no; : > /dev/null && echo null; sleep 1000"])
+    for mount in document["mounts"]:
+        if mount["destination"] == "/dev":
+            mount["options"].append("ro")
+    document["mounts"].append({"destination": "/dev/shm", "type": "tmpfs", "source": "shm"})
+    out = oci.run(bundle=oci.write("b-c1", document))
+    until(lambda: text_of(out) == "no\nnull\n")
+    pid = oci.state()["pid"]
+    assert ",ro," in f",{mount_options(pid, '/dev')},"
+    assert ",rw," in f",{mount_options(pid, '/dev/shm')},"
