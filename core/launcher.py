@@ -152,7 +152,7 @@ class Launcher:
             return self._hear(json.loads(packet), channel, end)
         elif packet:
             return self._record(packet)
-        elif not self._ready:
+        elif not self._ready or self._fell_short():
             raise self._died(why)
         return not packet
 
@@ -179,6 +179,11 @@ class Launcher:
             raise self._failed(
                 self.plan.total, "seccomp listener", str(error), _remedy(error), error.errno or 0
             ) from error
+
+    def _fell_short(self) -> bool:
+        """Whether the first process ended between its last word and its last step, of which a filter keeps it."""
+        progress = self._progress
+        return progress is not None and progress.step < len(self.plan.init) - 1
 
     def _number(self, index: int) -> int:
         """Of a step of the init phase."""

@@ -260,7 +260,10 @@ class Live:
 
 
 def _names(directory: str) -> list[str]:
-    return os.listdir(directory) if os.path.isdir(directory) else []
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
 
 
 def _cgroups() -> list[str]:
