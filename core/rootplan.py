@@ -202,7 +202,8 @@ def _sources(spec: ContainerSpec, *, on_host: bool) -> tuple[Step, ...]:
         maps = (mount.uid_map, mount.gid_map)
         if options.idmap and not mount.uid_map:
             maps = (spec.uid_map, spec.gid_map)
-        if on_host != (_apart(spec) or bool(maps[0])):
+        joined = spec.namespace("user").path if options.idmap and not maps[0] else ""
+        if on_host != (_apart(spec) or bool(maps[0] or joined)):
             continue
         if on_host or not _TRAVELLING.isdisjoint(mount.options):
             steps.append(
@@ -213,6 +214,7 @@ def _sources(spec: ContainerSpec, *, on_host: bool) -> tuple[Step, ...]:
                     uid_map=_lines(maps[0]),
                     gid_map=_lines(maps[1]),
                     map_all=options.idmap == "ridmap",
+                    userns=joined,
                 )
             )
     return tuple(steps)

@@ -38,19 +38,22 @@ def known_options() -> tuple[str, ...]:
     )
 
 
-def read_mounts(root: Section, bundle: str, own: Maps) -> tuple[Mount, ...]:
-    """All of them, in order. `own` are the id maps of linux, which idmap without any means. Raise UsageError."""
-    return tuple(_mount(section, bundle, own) for section in root.sections("mounts"))
+def read_mounts(root: Section, bundle: str, own: Maps, *, joined: bool = False) -> tuple[Mount, ...]:
+    """All of them, in order. `own` are the id maps of linux, which idmap without any means.
+
+    With a user namespace that is `joined` there may be none, and those of the namespace are meant. Raise UsageError.
+    """
+    return tuple(_mount(section, bundle, own, joined=joined) for section in root.sections("mounts"))
 
 
-def _mount(section: Section, bundle: str, own: Maps) -> Mount:
+def _mount(section: Section, bundle: str, own: Maps, *, joined: bool) -> Mount:
     kind, options = _kind(section)
     source = section.text("source") or ""
     if kind == "bind":
         if not source:
             raise section.error("source", "is missing", "the host path that is bound")
         source = below(bundle, source)
-    uid_map, gid_map = _maps(section, kind, options, own)
+    uid_map, gid_map = _maps(section, kind, options, own, joined=joined)
     mount = Mount(
         kind=kind,
         target=_target(section),
@@ -94,7 +97,7 @@ def _target(section: Section) -> str:
     return plain(target)
 
 
-def _maps(section: Section, kind: str, options: tuple[str, ...], own: Maps) -> Maps:
+def _maps(section: Section, kind: str, options: tuple[str, ...], own: Maps, *, joined: bool) -> Maps:
     maps = read_maps(section)
     idmap = any(option in _IDMAPS for option in options)
     if not maps[0] and not idmap:
@@ -102,6 +105,6 @@ def _maps(section: Section, kind: str, options: tuple[str, ...], own: Maps) -> M
     name = "uidMappings" if maps[0] else "options"
     if kind != "bind":
         raise section.error(name, f"gocker maps the ids of bind mounts, not of {kind}")
-    if not (maps[0] or own[0]):
+    if not (maps[0] or own[0] or joined):
         raise section.error(name, "idmap, and neither the mount nor linux has uidMappings")
     return maps if maps[0] else own

@@ -52,7 +52,9 @@ def read_config(
     fields = linux_fields(linux, systemd_cgroup=systemd_cgroup)
     modes = {request.kind: request.mode for request in fields["namespaces"]}
     user = modes.get("user", "host")
-    fields["mounts"] = read_mounts(root, bundle, (fields["uid_map"], fields["gid_map"]))
+    fields["mounts"] = read_mounts(
+        root, bundle, (fields["uid_map"], fields["gid_map"]), joined=modes.get("user") == "path"
+    )
     if user == "path":
         fields |= {"uid_map": (), "gid_map": ()}  # it has its own; those of the config were for mounts
     fields |= _process(root, grantable, mapped=user != "host", required=process_required)

@@ -101,6 +101,7 @@ class OpenSource(Step):
     uid_map: tuple[IdLine, ...] = ()  # (inside, outside, count); () leaves the ids alone
     gid_map: tuple[IdLine, ...] = ()
     map_all: bool = False  # mounts below it, too
+    userns: str = ""  # path of a namespace whose maps are meant instead
 
     def describe(self) -> str:
         """`open_tree SOURCE  # for TARGET`."""
@@ -111,8 +112,11 @@ class OpenSource(Step):
         """Leave the detached mount in `ctx.fds`."""
         fd = _clone_source(self.source, recursive=self.recursive)
         ctx.fds[source_key(self.source, self.target)] = fd
-        if self.uid_map:
-            userns = user_namespace(self.uid_map, self.gid_map)
+        if self.uid_map or self.userns:
+            if self.userns:
+                userns = os.open(self.userns, os.O_RDONLY | os.O_CLOEXEC)
+            else:
+                userns = user_namespace(self.uid_map, self.gid_map)
             try:
                 mount.set_attributes(fd, mount.MOUNT_ATTR_IDMAP, userns=userns, recursive=self.map_all)
             except OSError as error:

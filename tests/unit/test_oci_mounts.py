@@ -9,6 +9,8 @@ from ocibundle import linux, mapping, minimal, mount, read, read_all, refusal
 
 from gocker.model import IdMap, Mount
 from gocker.oci.mounts import OPTIONS, known_options
+from gocker.rootplan import layer_steps
+from gocker.steps.mounts import OpenSource
 
 MAPS = [mapping(0, 1000, 10)]
 
@@ -156,3 +158,10 @@ def test_one_map_of_the_two_is_refused() -> None:
 )
 def test_a_member_of_the_wrong_type_is_refused(path: str, members: dict[str, Any]) -> None:
     assert " is not " in refused(path, **members)
+
+
+def test_idmap_alone_means_the_maps_of_a_user_namespace_that_is_joined() -> None:
+    config = minimal(linux={"namespaces": [{"type": "mount"}, {"type": "user", "path": "/proc/7/ns/user"}]})
+    config["mounts"] = [{"destination": "/mnt", "source": "/srv", "options": ["bind", "idmap"]}]
+    (step,) = [step for step in layer_steps(read(config), "/run/c1") if isinstance(step, OpenSource)]
+    assert (step.userns, step.uid_map, step.map_all) == ("/proc/7/ns/user", (), False)
