@@ -27,11 +27,12 @@ def plan_exec(
 ) -> Plan:
     """The plan of a process with the process fields of `spec`, whose others are the container's.
 
-    `cgroup` is below the container's own. Raise GockerError.
+    `cgroup` is below the container's own, of all its controllers or, as CONTROLLER[,...]:PATH, of these. Raise GockerError.
     """
     inside = spec.replace(rootfs=None, hooks=())
     kinds = [request.kind for request in spec.namespaces if request.mode != "host"]
     handlers = sorted((registry.namespace(kind) for kind in kinds), key=lambda handler: handler.order)
+    _check_controllers(cgroup, lasting)
     groups = [_below(group, cgroup) for group in lasting.groups]
     v1 = [group for group in groups if group.version == Hierarchy.V1.value]
     alive = RequireProcess(pid=lasting.pid, started=lasting.started, container=lasting.id)
@@ -67,11 +68,25 @@ def _clone(pid: int, handlers: list[NamespaceHandler], born: str) -> Step:
     return Clone(kinds=(), flags=0, joins=tuple(joins), cgroup=born)
 
 
+def _check_controllers(cgroup: str, lasting: Lasting) -> None:
+    named, colon, _ = cgroup.partition(":")
+    there = {name for group in lasting.groups for name in group.controllers}
+    for name in named.split(",") if colon else ():
+        if name not in there:
+            remedy = f"the container's are {' '.join(sorted(there))}"
+            raise StateError("join cgroup", cgroup, f"unknown controller {name}", remedy=remedy)
+
+
 def _below(group: Group, path: str) -> Group:
     if not path:
         return group
     if ".." in path.split("/"):
         raise StateError("join cgroup", path, "has a .. in it")
+    named, colon, rest = path.partition(":")
+    if colon:  # of these controllers alone
+        if not set(named.split(",")) & set(group.controllers):
+            return group
+        path = rest
     directory = f"{group.path}/{path.strip('/')}".rstrip("/")
     if not os.path.isdir(directory):
         raise StateError("join cgroup", directory, "no such cgroup", remedy="make it first")

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gocker.errors import UsageError
+from gocker.limits import parse_list
 from gocker.model import Device, IdMap, MemoryPolicy, NamespaceRequest
 from gocker.oci.document import show
 from gocker.oci.fields import INT64, MAX_ID, UINT32, Section, plain
@@ -220,7 +221,8 @@ def _read_policy(section: Section) -> MemoryPolicy:
     mode = section.choice("mode", MODES)
     nodes = cpu_list(section, "nodes")
     if nodes and mode in _NO_NODES:
-        raise section.error("nodes", f"{mode} takes none")
+        count = len(parse_list(nodes, "nodes"))
+        raise section.error("nodes", f"{mode} takes none: mode requires 0 nodes but got {count}")
     if not nodes and mode not in {*_NO_NODES, *_ANY_NODES}:
         raise section.error("nodes", f"{mode} needs at least one")
     policy = MemoryPolicy(mode=mode, nodes=nodes, flags=section.words("flags", FLAGS))

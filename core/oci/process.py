@@ -133,7 +133,10 @@ def _known(section: Section, name: str, grantable: frozenset[str]) -> tuple[str,
 
 
 def _left_out(section: Section, name: str, capabilities: list[str], reason: str) -> None:
-    if capabilities:
+    if capabilities and name == "ambient":  # runc's words
+        for capability in capabilities:
+            section.warn(name, f"can't raise ambient capability {capability}: {reason}")
+    elif capabilities:
         section.warn(name, f"left out {' '.join(capabilities)}: {reason}")
 
 

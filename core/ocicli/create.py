@@ -13,9 +13,12 @@ from gocker.model import ContainerSpec
 from gocker.ocicli.activation import activated
 from gocker.ocicli.attending import window_of
 from gocker.ocicli.common import audit_log, read_bundle, send_console, send_pidfd, write_pid_file
+from gocker.ocicli.log import LOG
+from gocker.plan import Plan
 from gocker.record import Record
 from gocker.registry import Registry
 from gocker.state import State, is_id
+from gocker.steps.exec import InstallSeccomp
 
 _MAX_FDS = 4096  # --preserve-fds
 
@@ -56,6 +59,8 @@ class Preparation(Record):
             from gocker.ocicli.notifying import with_directory
 
             planned = with_directory(planned, self.state)
+        if os.environ.get("GOCKER_DEBUG"):
+            _log_plan(planned.plan)
         return lifecycle.create(
             self.spec,
             planned,
@@ -66,6 +71,13 @@ class Preparation(Record):
             window=window_of(self.spec) or window,
             created=created,
         )
+
+
+def _log_plan(plan: Plan) -> None:
+    for _, phase, step in plan.numbered():
+        LOG.debug(f"{phase}: {step.describe()}")
+        if isinstance(step, InstallSeccomp):
+            LOG.debug(f"seccomp filter flags: {step.flags}")
 
 
 def prepare(

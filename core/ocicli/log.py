@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import time
 
 from gocker.cli.show import show_warning
@@ -42,10 +43,20 @@ class RuntimeLog:
         elif not self._json:
             self._write("warning", text)
 
+    def debug(self, text: str) -> None:
+        """With --debug: into the file, else onto stderr."""
+        if not os.environ.get("GOCKER_DEBUG"):
+            return
+        if self._path:
+            self._write("debug", text)
+        else:
+            with contextlib.suppress(OSError):
+                print(f'time="{_now()}" level=debug msg={json.dumps(text)}', file=sys.stderr)
+
     def _write(self, level: str, message: str) -> None:
         if not self._path:
             return
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        now = _now()
         if self._json:
             line = json.dumps({"level": level, "msg": message, "time": now}, separators=(",", ":"))
         else:
@@ -56,6 +67,10 @@ class RuntimeLog:
                 os.write(fd, f"{line}\n".encode())
             finally:
                 os.close(fd)
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 LOG = RuntimeLog()

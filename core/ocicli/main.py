@@ -73,7 +73,9 @@ def _run(options: dict[str, Any]) -> int:
         return _help(NAME, GLOBAL, "COMMAND [ARG...]", {verb: row.text for verb, row in VERBS.items()})
     verb = VERBS.get(name)
     if verb is None:
-        raise UsageError(name, reason="no such command", remedy=f"{NAME} --help lists them")
+        raise UsageError(
+            name, reason=f"no such command: No help topic for '{name}'", remedy=f"{NAME} --help lists them"
+        )
     _check_global(options)
     chosen = _parse(f"{NAME} {name}", verb.flags, arguments, verb.words)
     if chosen.pop("help"):

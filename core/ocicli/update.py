@@ -76,6 +76,8 @@ def with_flags(resources: dict[str, object], flags: dict[str, Any]) -> dict[str,
         value: object = text
         if flag in _NUMBERS:
             value = _number(text, label)
+            if flag == "pids_limit" and value == 0:
+                value = 1  # what the kernel would make of it for the processes that are there, and runc
         elif flag in _SIZES:
             value = -1 if text == "-1" else parse_size(text, label)
         part = result.get(section)

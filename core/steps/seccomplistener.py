@@ -110,6 +110,11 @@ def _send(path: str, text: bytes, listener: int) -> None:
             text = text[client.sendmsg([text], rights) :]
             rights = []
     except OSError as error:
-        raise KernelError.from_os("pass seccomp listener on to", path, error) from error
+        raise KernelError.from_os(
+            "pass seccomp listener on to",
+            path,
+            error,
+            remedy="failed to connect with seccomp agent: is it there?",
+        ) from error
     finally:
         client.close()

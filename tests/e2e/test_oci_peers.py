@@ -281,3 +281,35 @@ def test_a_dev_may_be_read_only(oci: GockerOci) -> None:
     pid = oci.state()["pid"]
     assert ",ro," in f",{mount_options(pid, '/dev')},"
     assert ",rw," in f",{mount_options(pid, '/dev/shm')},"
+
+
+def test_debug_shows_the_plan(oci: GockerOci, tmp_path: Path) -> None:
+    bundle = oci.bundle("b-c1", linux={"seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "flags": []}})
+    said = oci("--debug", "create", "-b", bundle, "c1")
+    assert said.code == 0
+    assert 'level=debug msg="init: pivot_root' in said.err
+    oci.ok("delete", "--force", "c1")
+    assert oci("--debug", "--log", f"{tmp_path}/log", "create", "-b", bundle, "c1").err == ""
+    assert "level=debug" in text_of(f"{tmp_path}/log")
+
+
+def test_an_exec_joins_a_cgroup_of_the_controllers_that_are_named(oci: GockerOci) -> None:
+    linux = {"resources": {"pids": {"limit": 20}}}
+    oci.run(linux=linux)
+    pid = oci.state()["pid"]
+    line = next(line for line in text_of(f"/proc/{pid}/cgroup").splitlines() if ":pids:" in line)
+    below = f"/sys/fs/cgroup/pids{line.split(':')[2]}/below"
+    os.mkdir(below)
+    oci.ok(
+        "exec", "--detach", "--cgroup", "pids:below", "--pid-file", f"{oci.scratch}/pid", "c1", "sleep", "99"
+    )
+    joined = text_of(f"/proc/{text_of(f'{oci.scratch}/pid')}/cgroup").splitlines()
+    assert [part for part in joined if part.endswith("/below")] == [f"{line}/below"]
+    assert "unknown controller nosuch" in oci.refused("exec", "--cgroup", "nosuch:/", "c1", "true")
+    assert "no such cgroup" in oci.refused("exec", "--cgroup", "pids:other", "c1", "true")
+
+
+def test_a_pids_limit_of_0_on_the_command_line_lets_no_process_start(oci: GockerOci) -> None:
+    oci.run(linux={"resources": {"pids": {"limit": 20}}})
+    oci.ok("update", "--pids-limit", "0", "c1")
+    assert "fork" in oci("exec", "c1", "sh", "-c", "true & wait").err
