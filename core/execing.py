@@ -54,7 +54,8 @@ def execute(
     """
     status = status_of(lasting, state)
     if status == STOPPED or (status == PAUSED and not paused):
-        raise StateError("exec in container", lasting.id, f"it is {status}")
+        why = "cannot exec in a paused container" if status == PAUSED else f"it is {status}"
+        raise StateError("exec in container", lasting.id, why)
     audit.prepare()
     plan = plan_exec(spec, lasting, registry, paths.data_root(), cgroup)
     launcher = Launcher(plan, spec.replace(rootfs=None))

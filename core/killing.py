@@ -10,7 +10,7 @@ from gocker.errors import KernelError, StateError
 from gocker.kernel import freezer
 from gocker.kernel.cgroupfs import PATIENCE, kill_all, processes
 from gocker.kernel.process import has_ended, pidfd_send_signal
-from gocker.lasting import Lasting, freezers, is_frozen, open_first, read_lasting
+from gocker.lasting import Lasting, boot_id, freezers, is_frozen, lives, open_first, read_lasting
 from gocker.model import Hierarchy
 from gocker.state import State
 
@@ -67,6 +67,9 @@ def send_signal(container: str, number: int, state: State, *, everybody: bool = 
     """
     lasting = read_lasting(state, container)
     if everybody:
+        signal_all(lasting, number)
+    elif number == signal.SIGKILL and lasting.boot == boot_id() and not lives(lasting) and _members(lasting):
+        # The first process shared its PID namespace, and went before the others.
         signal_all(lasting, number)
     else:
         pidfd = _open_to_signal(lasting)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import _socket
 import contextlib
 import os
-from typing import Any
+import signal
+from typing import Any, NoReturn
 
 from gocker.kernel import ids, stub
 from gocker.kernel.process import PR_SET_PDEATHSIG
@@ -15,6 +16,7 @@ from gocker.steps.launch import GO, PARK
 
 _KEY = "start"  # of ctx.fds
 _BACKLOG = 8
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 class ListenForStart(Step):
@@ -69,6 +71,8 @@ class AwaitStart(Step):
         number = ctx.channel.fileno()  # what the program gets lies below it, and outlives an exec
         kept = filter(ids.outlives_exec, range(number))
         ids.close_all_but({*kept, *ctx.fds.values(), listener.fileno(), stub.stub_fd()})
+        # The kernel keeps from process 1 of a PID namespace what it does not handle.
+        before = {number: signal.signal(number, _end) for number in _ENDING}
         while True:
             fd, _ = listener._accept()  # type: ignore[attr-defined]  # in no stub
             if fd != number:
@@ -76,8 +80,14 @@ class AwaitStart(Step):
                 os.close(fd)
             if ctx.channel.recv(len(GO)) == GO:
                 break
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
         listener.close()
         ctx.status = "created"
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    os._exit(128 + number)
 
 
 def connect(path: str, timeout: float | None = None) -> Any:

@@ -131,6 +131,10 @@ def _refused(operation: str, target: str, error: OSError) -> KernelError:
     remedy = f"gocker needs {_SYS_NICE} for it" if lacks else ""
     if refused and not lacks and "SCHED_" in target:
         remedy = "cpu.rt_runtime_us of the container's cgroup may be 0: cgroups(7)"
+        if target == "SCHED_DEADLINE":  # sched(7); runc's words
+            remedy = (
+                "its cpuset has to have all CPUs: process scheduler can't be used together with AllowedCPUs"
+            )
     made = KernelError.from_os(operation, target, error, remedy=remedy)
     assert isinstance(made, KernelError)  # noqa: S101 - from_os makes what it is called on
     return made

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -313,3 +314,42 @@ def test_a_pids_limit_of_0_on_the_command_line_lets_no_process_start(oci: Gocker
     oci.run(linux={"resources": {"pids": {"limit": 20}}})
     oci.ok("update", "--pids-limit", "0", "c1")
     assert "fork" in oci("exec", "c1", "sh", "-c", "true & wait").err
+
+
+@pytest.mark.parametrize("name", ["TERM", "INT", "HUP", "QUIT"])
+def test_a_created_container_ends_by_a_signal_that_ends_programs(oci: GockerOci, name: str) -> None:
+    oci.create()
+    oci.ok("kill", "c1", name)
+    oci.await_status("stopped")
+
+
+def test_a_started_program_has_the_signals_of_a_new_one(oci: GockerOci) -> None:
+    out = oci.run(args=["sh", "-c", "cat /proc/self/status; sleep 1000"])
+    until(lambda: "Seccomp" in text_of(out))
+    caught = dict(line.split() for line in text_of(out).splitlines() if line.startswith("Sig"))
+    assert int(caught["SigIgn:"], 16) & (1 << 14 | 1 << 1 | 1 << 0 | 1 << 2) == 0
+    assert int(caught["SigCgt:"], 16) == 0
+
+
+def test_sigkill_reaches_who_is_left_of_a_container_without_a_pid_namespace(oci: GockerOci) -> None:
+    document = config(args=["sh", "-c", "sleep 1000 & exec sleep 1000"])
+    linux = document["linux"]
+    linux["namespaces"] = [entry for entry in linux["namespaces"] if entry["type"] != "pid"]
+    document["mounts"][0] = {**document["mounts"][0], "type": "bind", "source": "/proc", "options": ["rbind"]}
+    oci.run(bundle=oci.write("b-c1", document))
+    first = oci.state()["pid"]
+    until(lambda: len(json.loads(oci.ok("ps", "--format", "json", "c1"))) == 2)
+    (other,) = set(json.loads(oci.ok("ps", "--format", "json", "c1"))) - {first}
+    os.kill(first, signal.SIGKILL)
+    oci.await_status("stopped")
+    assert os.path.exists(f"/proc/{other}/cwd")
+    oci.ok("kill", "c1", "KILL")
+    until(lambda: not os.path.exists(f"/proc/{other}/cwd"))
+    assert "not running" in oci.refused("kill", "c1", "KILL")
+
+
+def test_an_exec_in_a_paused_container_says_so(oci: GockerOci) -> None:
+    oci.run()
+    oci.ok("pause", "c1")
+    assert "cannot exec in a paused container" in oci.refused("exec", "c1", "true")
+    oci.ok("resume", "c1")
