@@ -35,7 +35,9 @@ def file_system_steps(spec: ContainerSpec, container_dir: str, cgroups: CgroupRo
     """
     if spec.rootfs is None:
         return ()
-    steps: list[Step] = [*_sources(spec, on_host=False), Propagation(), _root(spec, container_dir)]
+    followed = [OpenRoot(path=spec.rootfs.lower, recursive=spec.rootfs.recursive, slave=True)]
+    steps: list[Step] = [*_sources(spec, on_host=False), *(followed if _follows(spec) else ())]
+    steps += [Propagation(), _root(spec, container_dir)]
     names = _etc_files(spec)
     etc = (
         [MountEtc(directory=f"{container_dir}/etc", names=names, readonly=spec.rootfs.readonly)]
@@ -126,11 +128,25 @@ def _plain(mount: Mount) -> str:
     return posixpath.normpath("/" + mount.target.lstrip("/"))
 
 
+def _follows(spec: ContainerSpec) -> bool:
+    """Whether what the host mounts in the root later is to come in."""
+    rootfs = spec.rootfs
+    return (
+        rootfs is not None
+        and rootfs.writable
+        and not rootfs.nodev
+        and rootfs.propagation in {"slave", "rslave"}
+        and not _apart(spec)
+    )
+
+
 def _root(spec: ContainerSpec, container_dir: str) -> Step:
     rootfs = spec.rootfs
     assert rootfs is not None  # noqa: S101 - file_system_steps looked
     if rootfs.writable:
-        return BindRoot(path=rootfs.lower, nodev=rootfs.nodev, recursive=rootfs.recursive)
+        return BindRoot(
+            path=rootfs.lower, nodev=rootfs.nodev, recursive=rootfs.recursive, slave=_follows(spec)
+        )
     return OverlayRoot(
         lower=(rootfs.lower,),
         upper=f"{container_dir}/upper",

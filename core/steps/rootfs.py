@@ -124,12 +124,16 @@ _OVERLAY_REMEDIES = {
 
 
 class OpenRoot(Step):
-    """Take a copy of the mount of the root, before the clone: root of a user namespace may not reach it."""
+    """Take a copy of the mount of the root, before the clone: root of a user namespace may not reach it.
+
+    Or, as `slave`, before all mounts are private: one that follows the host's, as rootfsPropagation has it.
+    """
 
     op = "open-root"
 
     path: str  # host directory
     recursive: bool = False  # with what is mounted below
+    slave: bool = False
 
     def describe(self) -> str:
         """`open_tree PATH  # for /`."""
@@ -137,7 +141,7 @@ class OpenRoot(Step):
 
     def execute(self, ctx: Context) -> None:
         """Leave the detached mount in `ctx.fds`, which the child inherits."""
-        ctx.fds[LOWER] = _copy_root(self.path, nodev=False, recursive=self.recursive)
+        ctx.fds[LOWER] = _copy_root(self.path, nodev=False, recursive=self.recursive, slave=self.slave)
 
 
 class BindRoot(Step):
@@ -151,6 +155,7 @@ class BindRoot(Step):
     path: str  # host directory
     nodev: bool = True  # device files in it cannot be opened
     recursive: bool = False  # with what is mounted below
+    slave: bool = False  # OpenRoot took it for that alone
 
     def describe(self) -> str:
         """`mount --bind -o nodev PATH /`."""
@@ -160,17 +165,18 @@ class BindRoot(Step):
     def execute(self, ctx: Context) -> None:
         """Set `ctx.root`."""
         root = ctx.fds.pop(LOWER, -1)
-        if root >= 0:
+        if root >= 0 and not self.slave:
             mount.attach_at(root, b"/")  # root of a user namespace may not go where it is
         else:
-            root = _copy_root(self.path, nodev=self.nodev, recursive=self.recursive)
+            if root < 0:
+                root = _copy_root(self.path, nodev=self.nodev, recursive=self.recursive)
             target = _open_layer(self.path)
             mount.attach(root, target)
             os.close(target)
         ctx.root = root
 
 
-def _copy_root(path: str, *, nodev: bool, recursive: bool) -> int:
+def _copy_root(path: str, *, nodev: bool, recursive: bool, slave: bool = False) -> int:
     try:
         directory = os.open(path, _LAYER | os.O_NOFOLLOW)
         try:
@@ -182,7 +188,8 @@ def _copy_root(path: str, *, nodev: bool, recursive: bool) -> int:
         remedy = "it is a symbolic link: name the directory itself" if link else ""
         raise ImageError.from_os("open root file system", path, error, remedy=remedy) from error
     attributes = mount.MOUNT_ATTR_NODEV if nodev else 0
-    mount.set_attributes(root, attributes, propagation=mount.MS_PRIVATE, recursive=recursive)
+    kind = mount.MS_SLAVE if slave else mount.MS_PRIVATE
+    mount.set_attributes(root, attributes, propagation=kind, recursive=recursive)
     return root
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -353,3 +354,14 @@ def test_an_exec_in_a_paused_container_says_so(oci: GockerOci) -> None:
     oci.ok("pause", "c1")
     assert "cannot exec in a paused container" in oci.refused("exec", "c1", "true")
     oci.ok("resume", "c1")
+
+
+@pytest.mark.parametrize(("propagation", "tag"), [("slave", "master:"), ("private", "-")])
+def test_a_root_follows_the_host_s_mounts_when_it_is_to(oci: GockerOci, propagation: str, tag: str) -> None:
+    document = config(args=["cat", "/proc/self/mountinfo"], linux={"rootfsPropagation": propagation})
+    bundle = oci.write("b-c1", document)
+    script = 'mount --make-rshared / && exec "$0" --root "$1" run --bundle "$2" c1'
+    command = ["unshare", "-m", "sh", "-c", script, oci.program, oci.root, bundle]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
+    (root,) = [line.split() for line in done.stdout.splitlines() if line.split()[4] == "/"]
+    assert root[6].startswith(tag), root
