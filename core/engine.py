@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from gocker import paths
 from gocker.api import CgroupController
 from gocker.audit import AuditLog
+from gocker.claim import Claim
 from gocker.errors import AuditError, GockerError, KernelError, SignalError
 from gocker.hierarchy import read_host
 from gocker.kernel.cgroupfs import PATIENCE, DirReader, kill_all
@@ -25,7 +26,7 @@ from gocker.record import Record
 from gocker.registry import Registry
 from gocker.seccomp import seccomp_step
 from gocker.signals import ENDING, Arrival, Signals
-from gocker.state import Claim, State
+from gocker.state import State
 from gocker.stdio import Attached, Streams, attend, deliver, drain
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from gocker import paths
 from gocker.api import CgroupController
 from gocker.audit import AuditLog
+from gocker.claim import Claim
 from gocker.engine import note_create, usage_of
 from gocker.errors import GockerError, KernelError, StateError
 from gocker.hierarchy import read_host
@@ -29,7 +30,7 @@ from gocker.recovery import owed_events
 from gocker.registry import Registry
 from gocker.seccomp import seccomp_step
 from gocker.settling import settle
-from gocker.state import Claim, State
+from gocker.state import State
 from gocker.steps import barrier, hooks
 from gocker.steps.cgroup import MakeCgroup
 

@@ -7,9 +7,9 @@ import json
 
 from gocker.audit import AuditLog
 from gocker.auditevent import Event
+from gocker.claim import Claim
 from gocker.errors import AuditError
 from gocker.lasting import Lasting
-from gocker.state import Claim
 
 BEGUN = b"[]"
 """What whoever starts a container owes while that is under way."""

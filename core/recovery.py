@@ -15,6 +15,7 @@ from gocker.audit import AuditLog, current_actor
 from gocker.auditchain import parse_line
 from gocker.auditevent import Event, rfc3339
 from gocker.auditlog import read
+from gocker.claim import Claim
 from gocker.digest import sha256
 from gocker.errors import EXIT_GOCKER_FAILED, GockerError, KernelError, StateError
 from gocker.kernel.cgroupfs import kill_all
@@ -23,7 +24,6 @@ from gocker.lasting import Lasting, parse_lasting
 from gocker.launcher import Launcher
 from gocker.plan import Plan, plan_from_json
 from gocker.receipt import USAGE, Report, Verdict
-from gocker.state import Claim
 from gocker.steps.cgroup import MakeCgroup
 
 

@@ -12,9 +12,10 @@ import time
 
 from gocker.audit import AuditLog
 from gocker.auditevent import Event
+from gocker.claim import Claim
 from gocker.lasting import Lasting, is_frozen, lives, read_lasting
 from gocker.recovery import owed_events, unwritten
-from gocker.state import Claim, State
+from gocker.state import State
 from gocker.steps import barrier
 from gocker.steps.launch import PARK
 

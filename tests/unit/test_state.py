@@ -281,7 +281,8 @@ def test_a_parked_child_that_outlives_its_gocker_keeps_the_container(
 
 def test_nobody_waits_for_a_living_gocker(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     def look() -> None:
-        monkeypatch.setattr("gocker.state._own", set())  # as a program of its own
+        for module in ("claim", "state"):
+            monkeypatch.setattr(f"gocker.{module}.own", set())  # as a program of its own
         began = time.monotonic()
         assert list(state.abandoned()) == []
         assert time.monotonic() < began + 1
@@ -530,7 +531,7 @@ def test_a_recovery_never_takes_what_is_alive(state: State) -> None:
 
 def test_a_recovery_that_comes_as_the_container_is_released_leaves_its_successor_alone(state: State) -> None:
     claim = state.create("abc", "", PLAN)
-    gocker.state._own.clear()  # as if another process had made it
+    gocker.claim.own.clear()  # as if another process had made it
     successors = []
 
     def replace() -> None:
