@@ -493,9 +493,7 @@ def test_a_hook_that_fails_before_the_creation_undoes_it_and_is_heard(
 
 
 @pytest.mark.parametrize("kind", ["startContainer", "poststart"])
-def test_a_hook_that_fails_at_the_start_ends_the_container(
-    oci: GockerOci, tmp_path: Path, kind: str
-) -> None:
+def test_a_hook_that_fails_at_the_start_ends_the_container(oci: GockerOci, tmp_path: Path, kind: str) -> None:
     oci.create(bundle=hooked(oci, tmp_path, **{kind: "echo so it is >&2; exit 3"}, poststop=NOTE))
     error = oci.refused("start", "c1")
     assert f"{kind} hook" in error

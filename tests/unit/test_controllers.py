@@ -168,7 +168,8 @@ class TestMemory:
 
 class TestCpu:
     @pytest.mark.parametrize(
-        ("text", "quota"), [("1.5", "150000"), ("0.01", "1000"), (".5", "50000"), ("2", "200000"), ("0.333333333", "33333")]
+        ("text", "quota"),
+        [("1.5", "150000"), ("0.01", "1000"), (".5", "50000"), ("2", "200000"), ("0.333333333", "33333")],
     )
     def test_cpus_are_a_quota_of_the_usual_period(self, make: Make, text: str, quota: str) -> None:
         assert writes(make, Cpu(), V2, bare=text) == [("cpu.max", f"{quota} 100000")]
