@@ -30,6 +30,8 @@ def instrument(module: ModuleType) -> None:
         nonlocal child
         if child and name in {"execve", "execveat", "seccomp"}:
             child.save()
+        if child and name == "close_range" and child.spared(*args):
+            return 0
         result = make(name, *args)
         if child and name == "seccomp":
             child.filtered = True
@@ -51,6 +53,14 @@ class Child:
         os.close(low)
         self.filtered = False  # a seccomp filter may kill for any system call, so after it nothing is saved
 
+    def spared(self, first: int, last: int, flags: int) -> bool:
+        """Close that range without the file, when it is in it; close_range(2)."""
+        if flags or not first <= self.file <= last:
+            return False
+        os.closerange(first, self.file)
+        os.closerange(self.file + 1, os.sysconf("SC_OPEN_MAX"))
+        return True
+
     def save(self) -> None:
         """Write all that was counted so far."""
         if self.filtered:
@@ -70,13 +80,20 @@ class Child:
 
 
 def begin() -> Child | None:
-    """Measure this new process apart from its parent; None when nothing is measured."""
+    """Measure this new process apart from its parent; None when nothing is measured, or cannot be.
+
+    A process that was born in a container's mount namespace has no way to the directory.
+    """
+    os.__dict__["_exit"] = posix._exit
     measuring = Coverage.current()
     if measuring is None or measuring._collector is None:
         return None
     # Not measuring.get_data(): that writes to the parent's file.
     directory = os.path.dirname(os.path.abspath(measuring.config.data_file))
-    child = Child(measuring._collector, f"{directory}/child-{os.urandom(8).hex()}.dump")
+    try:
+        child = Child(measuring._collector, f"{directory}/child-{os.urandom(8).hex()}.dump")
+    except OSError:
+        return None
     os.__dict__["_exit"] = child.leave
     return child
 
