@@ -59,6 +59,7 @@ class EngineHost:
         self.runtime = runtime
         self.env: dict[str, str] = {}
         self._cgroups = _cgroups()
+        self._tops = set(os.listdir(CGROUPS))
         self._daemons: list[subprocess.Popen[bytes]] = []
         tmpfs = [
             f"mount -t tmpfs -o mode=755 gocker-test {place}" for place in ("/run", "/var/lib", "/var/log")
@@ -194,6 +195,10 @@ class EngineHost:
                     os.rmdir(path)
             if time.monotonic() > deadline:
                 break
+        for name in set(os.listdir(CGROUPS)) - self._tops:
+            # Podman makes a plain directory where a hierarchy of cgroup v1 is not mounted.
+            if not os.path.ismount(f"{CGROUPS}/{name}"):
+                shutil.rmtree(f"{CGROUPS}/{name}", ignore_errors=True)
         shutil.rmtree(self.scratch, ignore_errors=True)
         return [path for path in below if path.rpartition("/")[2] not in parents]
 
