@@ -27,7 +27,7 @@ import gocker.cli.group
 import gocker.cli.plugins
 import gocker.cli.start
 import gocker.recovery
-from gocker import audit, engine, images, launcher, plan, registry, state
+from gocker import audit, claim, engine, images, launcher, plan, registry, state
 from gocker.auditevent import Chain, make_logger
 from gocker.auditlog import verify
 from gocker.cli import main as command
@@ -132,9 +132,9 @@ class Faults:
             "await": (launcher.Launcher, "await_program"),
             "attend": (engine, "attend"),
             "end": (engine._Run, "_kill"),
-            "release": (state.Claim, "release"),
+            "release": (claim.Claim, "release"),
             "audit": (audit.AuditLog, "write"),
-            "owe": (state.Claim, "owe"),
+            "owe": (claim.Claim, "owe"),
             "setns": (spawn, "setns"),
             "unshare": (spawn, "unshare"),
             "clone": (process, "clone"),

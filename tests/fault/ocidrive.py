@@ -37,7 +37,7 @@ import gocker.ocicli.recover
 import gocker.ocicli.start
 import gocker.ocicli.state
 import gocker.settling
-from gocker import execing, launcher, lifecycle, state
+from gocker import claim, execing, launcher, lifecycle, state
 from gocker.cli import main as gocker_command
 from gocker.kernel import syscalls
 from gocker.ocicli import main as command
@@ -80,12 +80,12 @@ class OciFaults(Faults):
         self._arm_plans()
         places: dict[str, tuple[Any, str]] = {
             "claim": (state.State, "create"),
-            "describe": (state.Claim, "describe"),
-            "last": (state.Claim, "last"),
-            "end": (state.Claim, "end"),
-            "owe": (state.Claim, "owe"),
-            "settle": (state.Claim, "settle"),
-            "release": (state.Claim, "release"),
+            "describe": (claim.Claim, "describe"),
+            "last": (claim.Claim, "last"),
+            "end": (claim.Claim, "end"),
+            "owe": (claim.Claim, "owe"),
+            "settle": (claim.Claim, "settle"),
+            "release": (claim.Claim, "release"),
             "let-go": (launcher.Launcher, "release"),
             "connect": (barrier, "connect"),
             "adopt": (launcher.Launcher, "adopt"),
