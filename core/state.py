@@ -273,7 +273,7 @@ class State:
                     "use state directory",
                     place,
                     "others own it or may write to it",
-                    remedy="chown and chmod 0700 it, or name a directory of your own: GOCKER_STATE, --root",
+                    remedy="chown and chmod 0700 it, or set GOCKER_STATE to a directory of your own, or --root",
                 )
         return fd
 
