@@ -358,7 +358,11 @@ def test_doctor_finds_everything_on_this_host(gocker: Gocker) -> None:
     ran = gocker("doctor", "--format", "json")
     checks = {check["name"]: check for check in json.loads(ran.out)}
     assert checks["cgroups"]["detail"] == "v2"
-    assert {name: check for name, check in checks.items() if check["status"] != "ok"} == {}
+    # The v2 hierarchy has no such controllers, and says what does the same.
+    assert {name for name, check in checks.items() if check["status"] != "ok"} == {
+        "controller net_cls",
+        "controller net_prio",
+    }
     assert ran.code == 0
 
 
