@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -315,6 +316,8 @@ class Lab:
             )
             code, rss, timed_out = _wait(process.pid, timeout * self.patience)
             process.returncode = code
+        # What this process had when it forked counts for the child, too: getrusage(2), NOTES.
+        rss = rss if rss > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss else 0
         done = Done(
             code,
             _read(f"{base}.out"),
