@@ -75,7 +75,7 @@ def _is_gocker(pid: int) -> bool:
     try:
         return os.path.samestat(os.stat(f"/proc/{pid}/exe"), os.stat("/proc/self/exe"))
     except OSError:
-        return False
+        return True  # it is on its way out: the next look tells
 
 
 def _waits(path: str) -> bool | None:
