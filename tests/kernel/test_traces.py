@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from copy import copy
 from pathlib import Path
 
 import pytest
 import traces
 from traces import Host
+
+from gocker.kernel import cgroupfs
 
 
 @pytest.fixture(autouse=True)
@@ -19,12 +22,34 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_empty_cgroup_below_gocker_is_seen(places: Host) -> None:
     before = places.look()
-    path = Path(places.hierarchies[0], "gocker", f"trace-{os.getpid()}")
-    path.mkdir(parents=True)
+    base = places.hierarchies[0]
+    path = f"{base}/gocker/trace-{os.getpid()}"
+    cgroupfs.make(path, base)
     try:
         assert f"cgroups: {path}" in places.leaks(before)
     finally:
-        path.rmdir()
+        cgroupfs.remove(path, base)
+    assert not [line for line in places.leaks(before) if str(os.getpid()) in line]
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o1755])
+def test_an_empty_parent_is_seen_whoever_made_it(places: Host, mode: int) -> None:
+    """Below a cgroup of the test's own: that of all sessions is in use."""
+    base = places.hierarchies[0]
+    own = f"/gocker-test-{os.getpid()}"
+    places = copy(places)
+    places.parents = [own]
+    before, containers = places.look(), places.containers()
+    parent = f"{base}{own}/gocker"
+    os.mkdir(os.path.dirname(parent))
+    os.mkdir(parent, mode)
+    try:
+        assert places.leaks(before) == [f"cgroups: {parent}"]
+        assert (parent in places.containers() - containers) == (mode == 0o755)
+    finally:
+        os.rmdir(parent)
+        os.rmdir(os.path.dirname(parent))
+    assert not places.leaks(before)
 
 
 def test_a_mount_below_the_sessions_folder_is_seen(places: Host, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
+from gocker.kernel.cgroupfs import is_marked
+
 CONTAINER = re.compile(r"/gocker/([0-9a-f]{16})$")
 PATIENCE = 3.0  # seconds; an exiting namespace or cgroup may take a moment
 
@@ -61,8 +63,16 @@ class Host:
         )
 
     def containers(self) -> frozenset[str]:
-        """Cgroups below a `gocker` anywhere, so below any --cgroup-parent too: a walk over all cgroups."""
-        found = (path for hierarchy in self.hierarchies for path in _below(hierarchy) if "/gocker/" in path)
+        """Cgroups below a `gocker` anywhere, so below any --cgroup-parent too: a walk over all cgroups.
+
+        And a `gocker` that no gocker made, which none will take away: nobody's at the end of a session.
+        """
+        found = (
+            path
+            for hierarchy in self.hierarchies
+            for path in _below(hierarchy)
+            if "/gocker/" in path or (path.endswith("/gocker") and not _has_mark(path))
+        )
         return frozenset(path for path in found if not self._foreign_cgroup(path))
 
     def leaks(self, before: Traces) -> list[str]:
@@ -135,9 +145,12 @@ class Host:
     def _cgroups(self) -> Iterator[str]:
         for hierarchy in self.hierarchies:
             for parent in self.parents:
-                yield from (
-                    path for path in _below(f"{hierarchy}{parent}/gocker") if not self._foreign_cgroup(path)
-                )
+                top = f"{hierarchy}{parent}/gocker"
+                below = list(_below(top))
+                yield from (path for path in below if not self._foreign_cgroup(path))
+                # With the last container in it goes the parent, unless somebody else made it.
+                if os.path.isdir(top) and not (below and _has_mark(top)):
+                    yield top
 
     def _ours(self, root: str, mountpoint: str, kind: str) -> bool:
         if self.base in mountpoint or self.base in root:
@@ -170,6 +183,14 @@ def _other_sessions() -> bool:
             ) != os.getsid(0):
                 return True
     return False
+
+
+def _has_mark(parent: str) -> bool:
+    """Also of one that is gone by now."""
+    try:
+        return is_marked(parent)
+    except FileNotFoundError:
+        return True
 
 
 def _below(directory: str) -> Iterator[str]:
