@@ -80,8 +80,7 @@ def _check_controllers(cgroup: str, lasting: Lasting) -> None:
 def _below(group: Group, path: str) -> Group:
     if not path:
         return group
-    if ".." in path.split("/"):
-        raise StateError("join cgroup", path, "has a .. in it")
+    _refuse_climbing(path)
     named, colon, rest = path.partition(":")
     if colon:  # of these controllers alone
         if not set(named.split(",")) & set(group.controllers):
@@ -91,6 +90,12 @@ def _below(group: Group, path: str) -> Group:
     if not os.path.isdir(directory):
         raise StateError("join cgroup", directory, "no such cgroup", remedy="make it first")
     return group.replace(path=directory)
+
+
+def _refuse_climbing(cgroup: str) -> None:
+    """Of whichever controllers: above the container's own cgroup its limits and its devices do not hold."""
+    if ".." in cgroup.replace(":", "/").split("/"):
+        raise StateError("join cgroup", cgroup, "has a .. in it: bad sub cgroup path")
 
 
 def _name(group: Group) -> str:

@@ -6,6 +6,7 @@ import _socket
 import contextlib
 import os
 import signal
+import struct
 from typing import Any, NoReturn
 
 from gocker.kernel import ids, stub
@@ -16,6 +17,7 @@ from gocker.steps.launch import GO, PARK
 
 _KEY = "start"  # of ctx.fds
 _BACKLOG = 8
+_CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -75,6 +77,9 @@ class AwaitStart(Step):
         before = {number: signal.signal(number, _end) for number in _ENDING}
         while True:
             fd, _ = listener._accept()  # type: ignore[attr-defined]  # in no stub
+            if not _is_creators(fd, listener):
+                os.close(fd)
+                continue
             if fd != number:
                 os.dup2(fd, number, inheritable=False)
                 os.close(fd)
@@ -84,6 +89,24 @@ class AwaitStart(Step):
             signal.signal(number, handler or signal.SIG_DFL)
         listener.close()
         ctx.status = "created"
+
+
+def _is_creators(connection: int, listener: _socket.socket) -> bool:
+    """Whether who connects is the user who made the socket, wherever its mode may let others in (SECURITY R11).
+
+    Both are seen from the same user namespace, where an id that is not mapped is the overflow id. Source: unix(7).
+    """
+    client = _socket.socket(fileno=connection)
+    ours, theirs = _uid(listener), _uid(client)
+    client.detach()
+    return theirs == ours
+
+
+def _uid(peer: _socket.socket) -> int:
+    """Of SO_PEERCRED: who connected, or for a listening socket who listens."""
+    data = peer.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, _CREDENTIALS.size)
+    uid: int = _CREDENTIALS.unpack(data)[1]
+    return uid
 
 
 def _end(number: int, _frame: object) -> NoReturn:
