@@ -29,15 +29,18 @@ _ROUND = {"in process": 300, "live": 10}  # examples between two looks at the cl
 
 
 class Fuzzer:
-    """Goes round all targets until the time is over, and counts."""
+    """Goes round all targets until the time is over, and counts.
+
+    The n-th round of a target is the same whenever the number is, however long the others took.
+    """
 
     def __init__(self, number: int) -> None:
-        self.random = random.Random(number)
+        self.number = number
         self.counts: Counter[str] = Counter()
         self.found: dict[str, str] = {}
 
     def round(
-        self, name: str, strategy: st.SearchStrategy[Any], target: Callable[[Any], None], examples: int
+        self, name: str, strategy: st.SearchStrategy[Any], target: Callable[[Any], object], examples: int
     ) -> None:
         """Some examples of one target; what was found is kept."""
 
@@ -45,6 +48,7 @@ class Fuzzer:
             self.counts[name] += 1
             target(example)
 
+        own = random.Random(f"{self.number} {name} {self.counts[name]}")
         phases = [Phase.generate] if examples == _ROUND["live"] else [Phase.generate, Phase.shrink]
         test = settings(
             max_examples=examples,
@@ -52,7 +56,7 @@ class Fuzzer:
             database=None,
             phases=phases,
             suppress_health_check=list(HealthCheck),
-        )(seed(self.random.getrandbits(64))(given(strategy)(body)))
+        )(seed(own.getrandbits(64))(given(strategy)(body)))
         try:
             test()
         except BaseException as error:
@@ -62,7 +66,7 @@ class Fuzzer:
 
     def run(self, seconds: float, host: live.Live) -> None:
         """All targets but those in which something was found, for so long."""
-        running: dict[str, Callable[[Any], None]] = {
+        running: dict[str, Callable[[Any], object]] = {
             "gocker-oci create, delete": host.oci,
             "gocker run": host.run,
         }
@@ -89,7 +93,11 @@ def fuzz(seconds: float, number: int) -> Fuzzer:
     with tempfile.TemporaryDirectory(prefix="gocker-fuzz-") as directory:
         os.chdir(directory)
         try:
-            fuzzer.run(seconds, live.Live(f"{directory}/live"))
+            host = live.Live(f"{directory}/live")
+            targets.check()
+            host.check()
+            fuzzer.run(seconds, host)
+            assert host.created, "no container was created"
         finally:
             os.chdir(before)
     return fuzzer
@@ -101,8 +109,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
     options = parser.parse_args()
+    print(f"seed {options.seed}", flush=True)
     fuzzer = fuzz(options.minutes * 60, options.seed)
-    print(f"seed {options.seed}")
     for name, count in sorted(fuzzer.counts.items()):
         print(f"{count:8} {name}{'  FOUND' if name in fuzzer.found else ''}")
     for name, text in fuzzer.found.items():

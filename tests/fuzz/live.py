@@ -202,6 +202,12 @@ class Live:
         """Its files go."""
         shutil.rmtree(self.directory)
 
+    def check(self) -> None:
+        """What is changed starts as it is."""
+        self.oci([])
+        assert self.created == 1, "the config is refused"
+        assert self.run([]) == 0, "the command is refused"
+
     def oci(self, found: list[Change]) -> None:
         """Create a container of a changed config, and delete it, whatever came of that."""
         self.number += 1
@@ -221,11 +227,23 @@ class Live:
         assert deleted == 0, said
         self._nothing_left(root, container)
 
-    def run(self, words: list[str]) -> None:
-        """`gocker run` with changed options."""
+    def run(self, words: list[str]) -> int:
+        """`gocker run` with changed options; its exit status."""
         self.number += 1
-        self._call([f"{_BIN}/gocker", "run", *words, "--rootfs", self.rootfs, "/bin/true"])
-        self._nothing_left(f"{self.directory}/state", "")
+        known = len(self._logged())
+        status, _ = self._call([f"{_BIN}/gocker", "run", *words, "--rootfs", self.rootfs, "/bin/true"])
+        assert status >= 0, f"killed by signal {-status}"
+        ids = {json.loads(line).get("container") for line in self._logged()[known:]}
+        self._nothing_left(f"{self.directory}/state", *filter(None, ids))
+        return status
+
+    def _logged(self) -> list[str]:
+        """The lines of the audit log."""
+        try:
+            with open(self.env["GOCKER_AUDIT_LOG"], encoding="utf-8") as file:
+                return file.read().splitlines()
+        except FileNotFoundError:
+            return []
 
     def _call(self, argv: list[str]) -> tuple[int, str]:
         with subprocess.Popen(
@@ -249,13 +267,12 @@ class Live:
         assert not said or said.startswith("gocker: ") or "Usage:" in said, said
         return status, said
 
-    def _nothing_left(self, root: str, container: str) -> None:
+    def _nothing_left(self, root: str, *containers: str) -> None:
         left = [name for place in ("containers", "names") for name in _names(f"{root}/{place}")]
         left += _names(f"{self.directory}/data/containers")
         with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
             left += [line for line in file if self.directory in line]
-        if container:
-            left += [path for path in _cgroups() if container in path]
+        left += [path for path in _cgroups() if path.rpartition("/")[2] in containers]
         assert not left, left
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import ocibundle
 from fuzz_host import CONTAINER, DATA, Blank
 from hypothesis import strategies as st
 from mutate import ANY, ODD, changed, changes
+from planning import HYBRID, V1, V2, host
 
 from gocker import updating
 from gocker.cgroupplan import by_controller
@@ -23,9 +25,10 @@ from gocker.cli.show import show_error
 from gocker.cli.spec import build_spec
 from gocker.errors import GockerError
 from gocker.execplan import plan_exec
-from gocker.hierarchy import read_host
+from gocker.hierarchy import Hierarchies
 from gocker.lasting import Group, Lasting, parse_lasting
-from gocker.model import ContainerSpec
+from gocker.limits import LimitRequest
+from gocker.model import ContainerSpec, Hierarchy
 from gocker.oci.document import parse_document
 from gocker.oci.process import read_process
 from gocker.oci.spec import read_config
@@ -43,7 +46,8 @@ HANG = 20  # seconds that one example may take on a machine that is in use
 _MAX_MESSAGE = 13000  # characters: 1000 of each part, some of which are shown as \\x1b
 
 REGISTRY = Registry()
-HIERARCHIES = read_host()
+HOSTS = tuple(map(host, (HYBRID, V1, V2)))
+"""Not this one: what is planned is the same everywhere. The first has all that RESOURCES asks for."""
 RESOURCES: dict[str, Any] = {
     "devices": [
         {"allow": False, "access": "rwm"},
@@ -63,9 +67,9 @@ RESOURCES: dict[str, Any] = {
     "rdma": {"mlx5_0": {"hcaHandles": 1, "hcaObjects": 2}},
     "unified": {"memory.high": "1000000"},
 }
-CONFIG = ocibundle.full()
-CONFIG["linux"]["resources"] = RESOURCES
-CONFIG["linux"]["seccomp"] = {
+FULL = ocibundle.full()
+FULL["linux"]["resources"] = RESOURCES
+FULL["linux"]["seccomp"] = {
     "defaultAction": "SCMP_ACT_ALLOW",
     "architectures": ["SCMP_ARCH_X86_64"],
     "flags": ["SECCOMP_FILTER_FLAG_LOG"],
@@ -78,6 +82,18 @@ CONFIG["linux"]["seccomp"] = {
         }
     ],
 }
+
+
+def _planned() -> dict[str, Any]:
+    """All of it but what is refused, so that what changes goes on to the plan."""
+    config = copy.deepcopy(FULL)
+    del config["annotations"]["dev.gocker.limit.pids"]  # as its resources
+    for name in ("apparmorProfile", "selinuxLabel"):  # of no kernel both
+        del config["process"][name]
+    return config
+
+
+CONFIG = _planned()
 PROCESS = CONFIG["process"]
 
 
@@ -113,6 +129,18 @@ def bounded() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def check() -> None:
+    """What is changed is good as it is, on each host: else nothing would get further than its first mistake."""
+    for hierarchies, lasting in zip(HOSTS, LASTING, strict=True):
+        spec = read(as_json(CONFIG))
+        plan(spec.replace(limits=possible(spec.limits, hierarchies)), hierarchies)
+        requests = by_controller(possible(deal(meant(RESOURCES), REGISTRY), hierarchies))
+        updating._plan_update(requests, _BASE, lasting, REGISTRY, hierarchies, {})
+    fields, _ = read_process(as_json(PROCESS))
+    plan_exec(_BASE.replace(**fields), LASTING[0], REGISTRY, DATA)
+    parse_lasting(as_json(_STATE), CONTAINER)
+
+
 def read(data: bytes) -> ContainerSpec:
     def limits(resources: Any, annotations: Any) -> Any:
         return deal_all(resources, annotations, REGISTRY)
@@ -120,11 +148,10 @@ def read(data: bytes) -> ContainerSpec:
     return read_config(data, container=CONTAINER, bundle="/run/bundle", limits=limits)[0]
 
 
-def plan(spec: ContainerSpec) -> None:
+def plan(spec: ContainerSpec, hierarchies: Hierarchies, start: str = "/run/gocker/start") -> None:
     """Make it, and read it back as a later gocker does."""
-    planned = build_plan(
-        spec, REGISTRY, HIERARCHIES, f"{DATA}/{CONTAINER}", seccomp_step(spec, ""), "/run/gocker/start"
-    ).plan
+    directory = f"{DATA}/{CONTAINER}"
+    planned = build_plan(spec, REGISTRY, hierarchies, directory, seccomp_step(spec, ""), start).plan
     text = planned.canonical
     undone = plan_from_json(json.loads(text))
     assert undone.container == planned.container
@@ -132,6 +159,7 @@ def plan(spec: ContainerSpec) -> None:
         assert "\n" not in step.describe() or step.op in MULTILINE, step.op
 
 
+ONLY_V1 = frozenset({"memory.swappiness"})
 MULTILINE = frozenset({"exec", "write-host-file", "write-kernel-file"})
 
 
@@ -140,48 +168,78 @@ def as_json(document: Any) -> bytes:
 
 
 def config(data: bytes) -> None:
-    survives(lambda: plan(read(data)))
+    for hierarchies in HOSTS:
+
+        def target(hierarchies: Hierarchies = hierarchies) -> None:
+            spec = read(data)
+            plan(spec.replace(limits=possible(spec.limits, hierarchies)), hierarchies)
+
+        survives(target)
+
+
+def possible(requests: Iterable[LimitRequest], hierarchies: Hierarchies) -> tuple[LimitRequest, ...]:
+    """Those that the host has something for, so that not all is refused where not all is to be had."""
+    found = []
+    for one in requests:
+        place = hierarchies.place_of(REGISTRY.controller(one.name).kernel_names)
+        if place is not None and (place.version is Hierarchy.V1 or one.label not in ONLY_V1):
+            found.append(one)
+    return tuple(found)
 
 
 _BASE = read(as_json({**ocibundle.minimal(), "process": {"cwd": "/", "args": ["sh"]}}))
-_GROUPS = tuple(
-    Group(controllers=(name,), path=place.directory(f"gocker/{CONTAINER}"), version=place.version.value)
-    for name in REGISTRY.controller_names()
-    if (place := HIERARCHIES.place_of(REGISTRY.controller(name).kernel_names)) is not None
-)
-_LASTING = Lasting(
-    id=CONTAINER,
-    bundle="/run/bundle",
-    rootfs="/",
-    pid=os.getpid(),
-    started=1,
-    boot="x",
-    begun=0,
-    argv=("sh",),
-    hooks=(),
-    owner=0,
-    annotations=(),
-    groups=_GROUPS,
-    config="{}",
-    digest="sha256:0",
-)
+
+
+def _lasting(hierarchies: Hierarchies) -> Lasting:
+    """A container that is in all hierarchies of a host."""
+    places = {
+        name: hierarchies.place_of(REGISTRY.controller(name).kernel_names)
+        for name in REGISTRY.controller_names()
+    }
+    return Lasting(
+        id=CONTAINER,
+        bundle="/run/bundle",
+        rootfs="/",
+        pid=os.getpid(),
+        started=1,
+        boot="x",
+        begun=0,
+        argv=("sh",),
+        hooks=(),
+        owner=0,
+        annotations=(),
+        groups=tuple(
+            Group(
+                controllers=(name,), path=place.directory(f"gocker/{CONTAINER}"), version=place.version.value
+            )
+            for name, place in places.items()
+            if place is not None
+        ),
+        config="{}",
+        digest="sha256:0",
+    )
+
+
+LASTING = tuple(map(_lasting, HOSTS))
 
 
 def process(data: bytes) -> None:
     def target() -> None:
         fields, _ = read_process(data)
-        plan_exec(_BASE.replace(**fields), _LASTING, REGISTRY, DATA)
+        plan_exec(_BASE.replace(**fields), LASTING[0], REGISTRY, DATA)
 
     survives(target)
 
 
 def update(data: bytes, flags: dict[str, str]) -> None:
-    def target() -> None:
-        asked = with_flags(parse_document(data, "read resources"), flags)
-        requests = by_controller(deal(meant(asked), REGISTRY))
-        updating._plan_update(requests, _BASE, _LASTING, REGISTRY, HIERARCHIES, {})
+    for hierarchies, lasting in zip(HOSTS, LASTING, strict=True):
 
-    survives(target)
+        def target(hierarchies: Hierarchies = hierarchies, lasting: Lasting = lasting) -> None:
+            asked = with_flags(parse_document(data, "read resources"), flags)
+            requests = possible(deal(meant(asked), REGISTRY), hierarchies)
+            updating._plan_update(by_controller(requests), _BASE, lasting, REGISTRY, hierarchies, {})
+
+        survives(target)
 
 
 def state(data: bytes) -> None:
@@ -218,8 +276,7 @@ def run_line(words: list[str]) -> None:
             options.pop(name)
         options.setdefault("cidfile", None)
         spec = build_spec(options, lambda _: "/")
-        planned = build_plan(spec, REGISTRY, HIERARCHIES, f"{DATA}/{CONTAINER}", seccomp_step(spec, ""))
-        plan_from_json(json.loads(planned.plan.canonical))
+        plan(spec, HOSTS[0], "")
 
     survives(target)
 
@@ -374,9 +431,10 @@ def cut(document: Any, cuts: list[tuple[int, int, bytes]]) -> bytes:
     return data
 
 
-_STATE = json.loads(_LASTING.to_bytes())
+_STATE = json.loads(LASTING[0].to_bytes())
 TARGETS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
     "config.json": (changes(CONFIG), lambda found: config(as_json(changed(CONFIG, found)))),
+    "config.json, all fields": (changes(FULL), lambda found: config(as_json(changed(FULL, found)))),
     "config.json, one odd value": (
         changes(CONFIG, ODD).map(lambda found: found[:1]),
         lambda found: config(as_json(changed(CONFIG, found))),
