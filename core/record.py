@@ -37,18 +37,18 @@ class Record:
         cls._defaults = {name: value for name, value in fields.items() if value is not _MISSING}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # The short ways through are for speed: a start makes hundreds of records.
+        # The short way through is for speed: a start makes hundreds of records.
         cls = type(self)
         values = self.__dict__
+        values.update(cls._defaults)
         if args:
-            values.update(zip(cls.fields, args, strict=False))
-            if len(args) > len(cls.fields) or (kwargs and not values.keys().isdisjoint(kwargs)):
+            given = [*cls.fields][: len(args)]
+            if len(args) > len(given) or (kwargs and not kwargs.keys().isdisjoint(given)):
                 raise TypeError(f"{cls.__name__}: too many or repeated arguments")
+            values.update(zip(given, args, strict=True))
         if kwargs:
             values.update(kwargs)
-        if len(values) != len(cls.fields):
-            values.update({name: value for name, value in cls._defaults.items() if name not in values})
-        if values.keys() != cls.fields.keys():
+        if len(values) != len(cls.fields) or values.keys() != cls.fields.keys():
             if unknown := ", ".join(sorted(values.keys() - cls.fields.keys())):
                 raise TypeError(f"{cls.__name__}: unknown field {unknown}")
             missing = ", ".join(name for name in cls.fields if name not in values)
@@ -63,6 +63,8 @@ class Record:
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
+        if self.__dict__ == other.__dict__:
+            return True
         # By field: functools.cached_property keeps its value in __dict__ too.
         return all(self.__dict__[name] == other.__dict__[name] for name in type(self).fields)
 
