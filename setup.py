@@ -63,6 +63,7 @@ setup(
         "gocker",
         "gocker.kernel",
         "gocker.cli",
+        "gocker.embedding",
         "gocker.oci",
         "gocker.ocicli",
         "gocker.testing",

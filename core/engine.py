@@ -25,7 +25,7 @@ from gocker.planner import Planned, build_plan
 from gocker.record import Record
 from gocker.registry import Registry
 from gocker.seccomp import seccomp_step
-from gocker.signals import ENDING, Arrival, Signals
+from gocker.signals import ENDING, Arrival, Arrivals, Signals
 from gocker.state import State
 from gocker.stdio import Attached, Streams, attend, deliver, drain
 
@@ -56,29 +56,44 @@ def run(spec: ContainerSpec, planned: Planned, audit: AuditLog, *, end_stdout: b
     `end_stdout` says that nobody else needs stdout: its reader sees the end of it when the program
     closes its own. Raise GockerError when not even the record of the start can be made.
     """
-    audit.prepare()
     streams = _attach(spec, end_stdout=end_stdout)
     try:
         signals = Signals()
         try:
-            claim = State().create(spec.id, spec.name, planned.plan.canonical)
-            return _Run(spec, planned, audit, claim, streams, signals).run()
+            return run_with(spec, planned, audit, streams, signals)
         finally:
             signals.close()
     finally:
         streams.close()
 
 
+def run_with(
+    spec: ContainerSpec,
+    planned: Planned,
+    audit: AuditLog,
+    streams: Attached,
+    signals: Arrivals,
+    started: Callable[[int], object] = bool,
+) -> Outcome:
+    """As `run`, with somebody else's streams and signals, which stay theirs to close.
+
+    `started` is called with the first process's pid once the program runs.
+    """
+    audit.prepare()
+    claim = State().create(spec.id, spec.name, planned.plan.canonical)
+    return _Run(spec, planned, audit, claim, streams, signals, started).run()
+
+
 def _attach(spec: ContainerSpec, *, end_stdout: bool) -> Attached:
     if not spec.terminal:
-        owner = _root_outside(spec)
+        owner = root_outside(spec)
         return Streams(interactive=spec.interactive, owner=owner, end_stdout=end_stdout)
     from gocker.console import Terminal  # termios and tty cost 0.3 ms
 
     return Terminal(interactive=spec.interactive)
 
 
-def _root_outside(spec: ContainerSpec) -> tuple[int, int] | None:
+def root_outside(spec: ContainerSpec) -> tuple[int, int] | None:
     """Who the root of a user namespace of its own is on the host."""
     uids = [ids.outside for ids in spec.uid_map if ids.inside == 0]
     gids = [ids.outside for ids in spec.gid_map if ids.inside == 0]
@@ -95,7 +110,8 @@ class _Run:
         audit: AuditLog,
         claim: Claim,
         streams: Attached,
-        signals: Signals,
+        signals: Arrivals,
+        started: Callable[[int], object],
     ) -> None:
         self.spec = spec
         self.planned = planned
@@ -103,6 +119,7 @@ class _Run:
         self.claim = claim
         self.streams = streams
         self.signals = signals
+        self.started = started
         self.digest = planned.plan.digest
         self.launcher = Launcher(planned.plan, spec, claim.fd)
         self.timed_out = False
@@ -174,6 +191,7 @@ class _Run:
         self._load()
         launcher.await_program(self._out_of_memory, self._await_init)
         self.streams.started(launcher.console)
+        self.started(launcher.ctx.pid)
         launcher.note(
             "container.start", pid=launcher.ctx.pid, step_us=[ns // 1000 for ns in launcher.step_ns]
         )

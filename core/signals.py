@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Protocol
 
 from gocker.kernel.sigmask import (
     ALL,
@@ -36,6 +37,18 @@ class Arrival(Record):
     number: int
     pid: int | None  # of the sender, None when it was the kernel: a key, a hang-up
     uid: int | None
+
+
+class Arrivals(Protocol):
+    """Where signals for the program come from: `Signals`, or a program that gocker runs in."""
+
+    fd: int
+
+    def take(self) -> list[Arrival]:
+        """All that came, in order, those that `ending` passed over first."""
+
+    def ending(self) -> Arrival | None:
+        """One that asks for an end and takes it; the others are left to `take`."""
 
 
 class Signals:

@@ -13,7 +13,7 @@ from typing import Protocol
 from gocker.errors import GockerError
 from gocker.kernel.process import same_description
 from gocker.pump import Pump
-from gocker.signals import Arrival, Signals
+from gocker.signals import Arrival, Arrivals
 
 _LONG = 86_400_000  # milliseconds: poll(2) takes no more than 2**31-1
 
@@ -88,7 +88,7 @@ class Streams:
         self._inside.append(write)
         at_end = (lambda: _end_output(stdout)) if end_stdout else None
         self._pumps.append(Pump("stdout", read, stdout, at_end=at_end))
-        if _is_same(stdout, stderr):
+        if is_same(stdout, stderr):
             self._inside.append(os.dup(write))
         else:
             read, write = self._pipe()
@@ -175,7 +175,7 @@ def _end_output(fd: int) -> None:
     os.close(null)
 
 
-def _is_same(one: int, other: int) -> bool:
+def is_same(one: int, other: int) -> bool:
     """Whether what is written to either ends up in one place, in the order in which it was written."""
     first, second = os.fstat(one), os.fstat(other)
     if (first.st_dev, first.st_ino) != (second.st_dev, second.st_ino):
@@ -187,7 +187,7 @@ def _is_same(one: int, other: int) -> bool:
 def attend(
     streams: Attached,
     pidfd: int,
-    signals: Signals | None,
+    signals: Arrivals | None,
     forward: Callable[[Arrival], None],
     deadline: float | None,
 ) -> bool:
@@ -222,7 +222,7 @@ def attend(
             return True
 
 
-def _pass_on(streams: Attached, signals: Signals, forward: Callable[[Arrival], None]) -> None:
+def _pass_on(streams: Attached, signals: Arrivals, forward: Callable[[Arrival], None]) -> None:
     for arrival in signals.take():
         if arrival.number == signal.SIGWINCH:
             streams.window_changed()
@@ -238,7 +238,7 @@ def drain(outputs: Sequence[Pump]) -> None:
         pump.drain()
 
 
-def deliver(outputs: Sequence[Pump], signals: Signals | None) -> Arrival | None:
+def deliver(outputs: Sequence[Pump], signals: Arrivals | None) -> Arrival | None:
     """Deliver all that is left, however slow the readers are; return the signal that put an end to that."""
     drain(outputs)
     while left := [pump for pump in outputs if pump.open]:
