@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -16,6 +17,7 @@ from gocker.ocicli.log import LOG
 from gocker.registry import Registry
 
 _MAX_CONFIG = 4 << 20  # bytes; SECURITY R13
+_PID_ATTEMPTS = 10
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -102,20 +104,38 @@ def read_fd(operation: str, path: str, fd: int) -> bytes:
 
 
 def write_pid_file(path: str, pid: int) -> None:
-    """Write the pid, whole or not at all. Raise GockerError."""
+    """Write the pid, whole or not at all. Raise GockerError.
+
+    It is written beside the file and renamed, under one name for all: what a killed gocker left there, the
+    next one with this file replaces.
+    """
     if not path:
         return
     directory, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(directory, f".{name}.{os.getpid()}")
+    temporary = os.path.join(directory, f".{name}.gocker")
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        try:
-            os.write(fd, b"%d" % pid)
-        finally:
-            os.close(fd)
-        os.rename(temporary, path)
+        for last in (False,) * _PID_ATTEMPTS + (True,):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            try:
+                _make_and_rename(temporary, path, b"%d" % pid)
+            except (FileExistsError, FileNotFoundError):
+                if last:
+                    raise
+            else:
+                return
     except OSError as error:
         raise GockerError.from_os("write pid file", path, error) from error
+
+
+def _make_and_rename(temporary: str, path: str, data: bytes) -> None:
+    """Another gocker that writes the same file may take `temporary` away: then ENOENT, or EEXIST, is raised."""
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, data)
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)
 
 
 def send_console(path: str, master: int) -> None:
