@@ -17,7 +17,7 @@ from gocker.ocicli.log import LOG
 from gocker.registry import Registry
 
 _MAX_CONFIG = 4 << 20  # bytes; SECURITY R13
-_PID_ATTEMPTS = 10
+_PID_ATTEMPTS = 100  # while others write the same file
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
