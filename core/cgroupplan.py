@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 
 from gocker.api import CgroupController
 from gocker.errors import HierarchyError, LimitError, PluginError
 from gocker.hierarchy import Hierarchies, Place
 from gocker.limits import LimitRequest
 from gocker.model import ContainerSpec, Hierarchy
-from gocker.plan import HOST, REMOVE
+from gocker.plan import HOST, INIT, REMOVE
 from gocker.record import Record
 from gocker.recorder import GroupRecorder, Phases
 from gocker.registry import Registry
 from gocker.rootplan import CgroupRows
-from gocker.steps.cgroup import EnableControllers, MakeCgroup, RemoveCgroup, TryControllers
+from gocker.steps.cgroup import (
+    EnableControllers,
+    JoinCgroup,
+    MakeCgroup,
+    OpenCgroup,
+    RemoveCgroup,
+    TakeCgroup,
+    TryControllers,
+)
 
 GOCKER_CGROUP = "gocker"
 """Every container's cgroup is gocker/ID below the parent that was asked for, or the root."""
@@ -41,6 +50,9 @@ class CgroupPlan(Record):
     born: str  # cgroup v2 directory of the clone, or ""
     kill: tuple[tuple[str, str], ...]  # (directory, version), the best one to kill from first
     rows: CgroupRows  # what the container sees at /sys/fs/cgroup
+    bare: tuple[
+        tuple[str, tuple[str, ...]], ...
+    ]  # (directory, kernel names) of v1 where no plug-in has anything to do
     unbound: dict[str, str]  # best-effort limits that nothing here can set, and why
 
 
@@ -78,7 +90,15 @@ def plan_cgroups(
         key=lambda one: (one.place.version is Hierarchy.V2, one.plugin.name == "pids", one.plugin.name)
     )
     _require_device_filter(spec, registry, joined)
-    born = _make(joined, hierarchies, cgroup, phases)
+    bare = _bare(joined, hierarchies, cgroup) if spec.joins else ()
+    make = _maker(spec)
+    for place, path in bare:
+        phases[HOST].append(make(path=path, base=place.mountpoint, version="v1"))
+        name = place.controller
+        phases[HOST].append(OpenCgroup(path=path, controller=name))
+        phases[INIT].append(JoinCgroup(path=path, controller=name))
+        phases[REMOVE].append(RemoveCgroup(path=path, base=place.mountpoint, controller=name, version="v1"))
+    born = _make(joined, hierarchies, cgroup, phases, make)
     for one in joined:
         recorder = _recorder(one, phases)
         one.plugin.set(recorder, one.plugin.parse(one.values))
@@ -88,10 +108,18 @@ def plan_cgroups(
         one.plugin.remove(recorder)
     kill = [(one.path, one.place.version.value) for one in joined if one.place.version is Hierarchy.V1]
     kill.sort(key=lambda place: "/pids/" not in place[0])  # the pids directory can stop forks first
+    kill += [(path, Hierarchy.V1.value) for _, path in bare]
     if born:
         kill.insert(0, (born, Hierarchy.V2.value))
-    rows = _rows(joined, hierarchies.v2 if born else None, born)
-    return CgroupPlan(joined=tuple(joined), born=born, kill=tuple(kill), rows=rows, unbound=unbound)
+    rows = _rows([(one.place, one.path) for one in joined], bare, hierarchies.v2 if born else None, born)
+    return CgroupPlan(
+        joined=tuple(joined),
+        born=born,
+        kill=tuple(kill),
+        rows=rows,
+        unbound=unbound,
+        bare=tuple((path, _free_names(place, registry)) for place, path in bare),
+    )
 
 
 def cgroup_of(spec: ContainerSpec) -> str:
@@ -141,18 +169,47 @@ def _require_device_filter(spec: ContainerSpec, registry: Registry, joined: list
     )
 
 
-def _make(joined: list[Joined], hierarchies: Hierarchies, cgroup: str, phases: Phases) -> str:
+Maker = Callable[..., MakeCgroup]
+
+
+def _maker(spec: ContainerSpec) -> Maker:
+    """The step that makes a cgroup: one that the caller of an OCI runtime named may be there already."""
+    if not (spec.joins and spec.cgroup_path):
+        return MakeCgroup
+    return partial(TakeCgroup, owner=spec.id)
+
+
+def _bare(joined: list[Joined], hierarchies: Hierarchies, cgroup: str) -> tuple[tuple[Place, str], ...]:
+    """The other v1 hierarchies that can be written, those without a controller too, and the path in each.
+
+    A cpuset takes no process before somebody has filled it.
+    """
+    taken = {one.place.mountpoint for one in joined}
+    found: dict[str, Place] = {}
+    for place in hierarchies.entries:
+        names = {place.controller, *place.comounted}
+        if place.version is Hierarchy.V1 and not place.readonly and "cpuset" not in names:
+            found.setdefault(place.mountpoint, place)
+    return tuple((place, place.directory(cgroup)) for top, place in found.items() if top not in taken)
+
+
+def _free_names(place: Place, registry: Registry) -> tuple[str, ...]:
+    """The kernel's names of what is in the hierarchy, but for those that a plug-in answers to."""
+    return tuple(sorted({place.controller, *place.comounted} - {*registry.controller_names()}))
+
+
+def _make(joined: list[Joined], hierarchies: Hierarchies, cgroup: str, phases: Phases, make: Maker) -> str:
     """One directory for each hierarchy; on v2 always one, for cgroup.kill. Return that one or ""."""
     made: set[str] = set()
     for one in joined:
         if one.place.version is Hierarchy.V1 and one.path not in made:
             made.add(one.path)
-            phases[HOST].append(MakeCgroup(path=one.path, base=one.place.mountpoint, version="v1"))
+            phases[HOST].append(make(path=one.path, base=one.place.mountpoint, version="v1"))
     unified = hierarchies.v2
     if unified is None or unified.readonly:
         return ""
     path, base = unified.directory(cgroup), unified.mountpoint
-    phases[HOST].append(MakeCgroup(path=path, base=base, version="v2"))
+    phases[HOST].append(make(path=path, base=base, version="v2"))
     here = [one for one in joined if one.place.version is Hierarchy.V2]
     wanted = {one.plugin.kernel_names[Hierarchy.V2] for one in here if one.firm} - {"cgroup"}
     if wanted:
@@ -164,14 +221,18 @@ def _make(joined: list[Joined], hierarchies: Hierarchies, cgroup: str, phases: P
     return path
 
 
-def _rows(joined: list[Joined], unified: Place | None, born: str) -> CgroupRows:
+def _rows(
+    joined: list[tuple[Place, str]], bare: tuple[tuple[Place, str], ...], unified: Place | None, born: str
+) -> CgroupRows:
     """The hierarchies that the container has a directory of its own in, by the names of their mounts here."""
     rows: dict[str, tuple[str, str, tuple[str, ...], str]] = {}
-    for one in joined:
-        place = one.place
+    for place, path in (*joined, *bare):
         if place.version is Hierarchy.V1:
             name = place.mountpoint.rpartition("/")[2]
-            rows[place.mountpoint] = (name, "cgroup", (place.controller, *place.comounted), one.path)
+            options = (place.controller, *place.comounted)
+            if all(option.startswith("name=") for option in options):
+                options = ("none", *options)
+            rows[place.mountpoint] = (name, "cgroup", options, path)
     if unified is not None:
         rows[unified.mountpoint] = ("unified" if rows else "", "cgroup2", (), born)
     return tuple(rows.values())

@@ -41,7 +41,7 @@ def execute(
     registry: Registry,
     audit: AuditLog,
     *,
-    cgroup: str = "",
+    cgroups: tuple[str, ...] = (),
     paused: bool = False,
     stdio: tuple[int, int, int] = (0, 1, 2),
     window: bytes = b"",
@@ -49,7 +49,7 @@ def execute(
 ) -> Process:
     """Start what the process fields of `spec` say in the container of `lasting`.
 
-    `cgroup` is a cgroup below the container's; `paused` allows a container that is paused; `started` is
+    `cgroups` are cgroups below the container's; `paused` allows a container that is paused; `started` is
     called with pid and pty master while all can still be undone. Raise GockerError; then nothing is left.
     """
     status = status_of(lasting, state)
@@ -57,7 +57,7 @@ def execute(
         why = "cannot exec in a paused container" if status == PAUSED else f"it is {status}"
         raise StateError("exec in container", lasting.id, why)
     audit.prepare()
-    plan = plan_exec(spec, lasting, registry, paths.data_root(), cgroup)
+    plan = plan_exec(spec, lasting, registry, paths.data_root(), cgroups)
     launcher = Launcher(plan, spec.replace(rootfs=None))
     ctx = launcher.ctx
     ctx.window = window

@@ -23,17 +23,19 @@ _PROC_NAMES = {"mount": "mnt", "network": "net"}  # below /proc/PID/ns; the othe
 
 
 def plan_exec(
-    spec: ContainerSpec, lasting: Lasting, registry: Registry, data_root: str, cgroup: str = ""
+    spec: ContainerSpec, lasting: Lasting, registry: Registry, data_root: str, cgroups: tuple[str, ...] = ()
 ) -> Plan:
     """The plan of a process with the process fields of `spec`, whose others are the container's.
 
-    `cgroup` is below the container's own, of all its controllers or, as CONTROLLER[,...]:PATH, of these. Raise GockerError.
+    Each of `cgroups` is below the container's own, of all its controllers or, as CONTROLLER[,...]:PATH, of these; a
+    later one wins. Raise GockerError.
     """
     inside = spec.replace(rootfs=None, hooks=())
     kinds = [request.kind for request in spec.namespaces if request.mode != "host"]
     handlers = sorted((registry.namespace(kind) for kind in kinds), key=lambda handler: handler.order)
-    _check_controllers(cgroup, lasting)
-    groups = [_below(group, cgroup) for group in lasting.groups]
+    for cgroup in cgroups:
+        _check_controllers(cgroup, lasting)
+    groups = [_below(group, cgroups) for group in lasting.groups]
     v1 = [group for group in groups if group.version == Hierarchy.V1.value]
     alive = RequireProcess(pid=lasting.pid, started=lasting.started, container=lasting.id)
     init: list[Step] = [JoinCgroup(path=group.path, controller=_name(group)) for group in v1]
@@ -77,18 +79,21 @@ def _check_controllers(cgroup: str, lasting: Lasting) -> None:
             raise StateError("join cgroup", cgroup, f"unknown controller {name}", remedy=remedy)
 
 
-def _below(group: Group, path: str) -> Group:
-    if not path:
+def _below(group: Group, cgroups: tuple[str, ...]) -> Group:
+    wanted = ""
+    for cgroup in cgroups:
+        _refuse_climbing(cgroup)
+        named, colon, path = cgroup.partition(":")
+        if not colon:
+            wanted = cgroup
+        elif not set(named.split(",")).isdisjoint(group.controllers):
+            wanted = path
+    if not wanted:
         return group
-    _refuse_climbing(path)
-    named, colon, rest = path.partition(":")
-    if colon:  # of these controllers alone
-        if not set(named.split(",")) & set(group.controllers):
-            return group
-        path = rest
-    directory = f"{group.path}/{path.strip('/')}".rstrip("/")
+    directory = f"{group.path}/{wanted.strip('/')}".rstrip("/")
     if not os.path.isdir(directory):
-        raise StateError("join cgroup", directory, "no such cgroup", remedy="make it first")
+        reason = "ENOENT: adding pid of the new process: no such file or directory"
+        raise StateError("join cgroup", directory, reason, remedy="make it first")
     return group.replace(path=directory)
 
 

@@ -32,7 +32,7 @@ from gocker.seccomp import seccomp_step
 from gocker.settling import settle
 from gocker.state import State
 from gocker.steps import barrier, hooks
-from gocker.steps.cgroup import MakeCgroup
+from gocker.steps.cgroup import MakeCgroup, TakeCgroup
 
 Stdio = tuple[int, int, int]
 
@@ -100,6 +100,8 @@ def _refuse_taken(planned: Planned, state: State) -> None:
     """
     for step in planned.plan.host:
         if isinstance(step, MakeCgroup) and os.path.lexists(step.path):
+            if isinstance(step, TakeCgroup) and step.is_vacant():
+                continue
             if os.path.lexists(os.path.dirname(state.start_socket(planned.plan.container))):
                 raise StateError(
                     "create container",
@@ -114,6 +116,8 @@ def _lasting(spec: ContainerSpec, planned: Planned, pid: int, begun: int, config
     controllers: dict[str, list[str]] = {}
     for joined in planned.cgroups.joined:
         controllers.setdefault(joined.path, []).append(joined.plugin.name)
+    for path, names in planned.cgroups.bare:
+        controllers.setdefault(path, []).extend(names)
     groups = tuple(
         Group(controllers=tuple(controllers.pop(path, ())), path=path, version=version)
         for path, version in dict(planned.cgroups.kill).items()

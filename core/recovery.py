@@ -24,7 +24,7 @@ from gocker.lasting import Lasting, parse_lasting
 from gocker.launcher import Launcher
 from gocker.plan import Plan, plan_from_json
 from gocker.receipt import USAGE, Report, Verdict
-from gocker.steps.cgroup import MakeCgroup
+from gocker.steps.cgroup import MakeCgroup, TakeCgroup
 
 
 def recover(claim: Claim) -> str:
@@ -55,7 +55,10 @@ def _recover(claim: Claim) -> None:
         kill_everything(known)
     for step in reversed(plan.host):
         if isinstance(step, MakeCgroup):
-            kill_all(step.path, step.version)
+            if isinstance(step, TakeCgroup) and step.is_anothers():
+                launcher.ctx.strangers.add(step.path)
+            else:
+                kill_all(step.path, step.version)
     failures = [*launcher.remove(), *launcher.undo()]
     digest = f"sha256:{sha256(claim.plan).hexdigest()}"
     record = _Record(claim, last_step, digest, ended)

@@ -18,6 +18,9 @@ _MAKE_ATTEMPTS = 100
 _MARKED = stat.S_ISVTX | 0o755
 """The mode of a parent that gocker makes: the sticky bit, which means nothing to a cgroup, says that it is gocker's
 to remove. mkdir(2) gives it at birth, on cgroup v1 and v2, so that no moment is without it."""
+_CLAIM = "trusted.gocker"
+"""Of the namespace that no container can write, whoever owns its cgroup. Source: xattr(7)."""
+_ALL_IDS = ["0", "0", "4294967295"]  # the map of the initial user namespace
 _NAP_FIRST, _NAP_LAST = 0.001, 0.05  # seconds between two looks, doubling
 _BATCH = 128  # processes signalled at a time: each holds a pidfd, and the soft limit may be 1024
 _ABSENT = frozenset({errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP})
@@ -121,6 +124,32 @@ def is_marked(directory: str) -> bool:
     Raise OSError.
     """
     return bool(os.lstat(directory).st_mode & stat.S_ISVTX)
+
+
+def claim(path: str, owner: str) -> bool:
+    """Write the id `owner` to the cgroup `path` as its container; False when it has one, whoever that is.
+
+    An extended attribute that is made, not changed: of two that try one succeeds. Raise OSError; ENOTSUP and
+    EPERM where nobody can.
+    """
+    try:
+        os.setxattr(path, _CLAIM, owner.encode(), os.XATTR_CREATE)
+    except FileExistsError:
+        return False
+    return True
+
+
+def claimant(path: str) -> str | None:
+    """The id that `claim` has left; "" when there is none, None where there can be none. Raise OSError."""
+    try:
+        return os.getxattr(path, _CLAIM).decode("utf-8", "replace")
+    except OSError as error:
+        if error.errno == errno.ENODATA:  # also where nobody could write it: user_namespaces(7)
+            with open("/proc/self/uid_map", encoding="ascii") as file:
+                return "" if file.read().split() == _ALL_IDS else None
+        if error.errno in {errno.ENOTSUP, errno.ENOENT}:
+            return None
+        raise
 
 
 def ancestors(path: str, base: str) -> list[str]:

@@ -11,11 +11,12 @@ from gocker.model import OCI_VERSION
 _SAFE = ("nosuid", "noexec", "nodev")
 
 
-def default_config(rootless: tuple[int, int] | None = None) -> dict[str, Any]:
+def default_config(rootless: tuple[int, int] | None = None, *, cgroups: bool = True) -> dict[str, Any]:
     """The document, as JSON types.
 
     `rootless` is the (uid, gid) on the host that root of the container is to be: it then has a user namespace,
-    the host's network, and no limits.
+    the host's network, and no limits. `cgroups` is whether it has a cgroup namespace: runc's and crun's
+    have one where cgroup v2 is alone, and who changes such a document counts on that.
     """
     return {
         "ociVersion": OCI_VERSION,
@@ -23,7 +24,7 @@ def default_config(rootless: tuple[int, int] | None = None) -> dict[str, Any]:
         "root": {"path": "rootfs", "readonly": True},
         "hostname": "gocker",
         "mounts": _mounts(rootless=rootless is not None),
-        "linux": _linux(rootless),
+        "linux": _linux(rootless, cgroups=cgroups),
     }
 
 
@@ -62,8 +63,10 @@ def _mount(destination: str, fstype: str, source: str, *options: str) -> dict[st
     return {"destination": destination, "type": fstype, "source": source, "options": list(options)}
 
 
-def _linux(rootless: tuple[int, int] | None) -> dict[str, Any]:
-    kinds = ["pid", "ipc", "uts", "mount", "cgroup", "network" if rootless is None else "user"]
+def _linux(rootless: tuple[int, int] | None, *, cgroups: bool) -> dict[str, Any]:
+    kinds = ["pid", "ipc", "uts", "mount", "network" if rootless is None else "user"]
+    if cgroups:
+        kinds.append("cgroup")
     linux: dict[str, Any] = {"namespaces": [{"type": kind} for kind in kinds]}
     if rootless is None:
         linux["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}

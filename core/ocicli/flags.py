@@ -7,10 +7,12 @@ from gocker.record import Record
 
 _HELP: Flags = ((("--help", "-h"), {"is_flag": True, "help": "Show this message and exit."}),)
 
+DEFAULT_ROOT = "/run/gocker-oci"
+
 GLOBAL: Flags = (
     (
         ("--root",),
-        {"metavar": "DIR", "default": "/run/gocker-oci", "help": "Where the state of containers is kept."},
+        {"metavar": "DIR", "default": DEFAULT_ROOT, "help": "Where the state of containers is kept."},
     ),
     (("--log",), {"metavar": "FILE", "default": "", "help": "Append errors to this file."}),
     (("--log-format",), {"metavar": "[text|json]", "default": "text", "help": "How they are written there."}),
@@ -122,7 +124,11 @@ VERBS = {
             ),
             (
                 ("--cgroup",),
-                {"metavar": "PATH", "default": "", "help": "A cgroup below the container's own."},
+                {
+                    "multiple": True,
+                    "metavar": "[CONTROLLER,...:]PATH",
+                    "help": "A cgroup below the container's own; of these controllers' alone.",
+                },
             ),
             (("--ignore-paused",), {"is_flag": True, "help": "Also in a paused container, where it waits."}),
             (("--no-new-keyring",), {"is_flag": True, "help": "Keep the caller's session keyring."}),

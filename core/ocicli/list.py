@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 
 from gocker.errors import StateError, UsageError
 from gocker.lasting import read_lasting
+from gocker.ocicli.flags import DEFAULT_ROOT
 from gocker.ocicli.state import document
 from gocker.state import State
 
@@ -13,9 +15,11 @@ _COLUMNS = ("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")
 
 
 def command(root: str, *, arguments: tuple[str, ...], format: str, quiet: bool) -> int:  # noqa: A002, ARG001
-    """Print them."""
+    """Print them; a root that was named has to be there, as with runc: it may be misspelt."""
     if format not in {"table", "json"}:
         raise UsageError("set --format", format, "not table or json")
+    if not os.path.isdir(root) and root != DEFAULT_ROOT:
+        raise StateError("list containers in", root, "ENOENT: no such directory", remedy="see --root")
     state = State(root)
     ids = state.lasting_ids()
     if quiet:

@@ -6,6 +6,7 @@ import json
 
 from gocker import controls
 from gocker.errors import GockerError, UsageError
+from gocker.lasting import STOPPED, read_lasting, status_of
 from gocker.state import State
 
 _OPTIONS = ("-ef",)
@@ -19,7 +20,9 @@ def command(root: str, *, arguments: tuple[str, ...], format: str) -> int:  # no
             format, options = "json", []  # noqa: A001 - the option's name
     if format not in {"table", "json"}:
         raise UsageError("set --format", format, "not table or json")
-    pids = controls.pids_of(container, State(root))
+    state = State(root)
+    stopped = status_of(read_lasting(state, container), state) == STOPPED
+    pids = [] if stopped else controls.pids_of(container, state)
     if format == "json":
         print(json.dumps(pids, separators=(",", ":")))
         return 0

@@ -60,6 +60,69 @@ class MakeCgroup(Step):
             cgroupfs.remove(self.path, self.base, self.version)
 
 
+class TakeCgroup(MakeCgroup):
+    """Make the cgroup that a caller has named, or take it when it is there and nobody is in it.
+
+    Engines make it beforehand, to set it up. What is taken is the container's from then on and goes with it, as with
+    runc and crun. It bears the container's id, so that no two take the same one.
+    """
+
+    op = "take-cgroup"
+
+    owner: str = ""  # the container's id
+
+    def describe(self) -> str:
+        """`mkdir -p PATH || test ! -s PATH/cgroup.procs`."""
+        return f'mkdir -p {self.path} || test -z "$(cat {self.path}/cgroup.procs)"'
+
+    def execute(self, ctx: Context) -> None:
+        """One mkdir(2) and one setxattr(2). Raise HierarchyError when `path` is another's."""
+        there = False
+        try:
+            cgroupfs.make(self.path, self.base)
+        except FileExistsError:
+            there = True
+        try:
+            free = (not there or self.is_vacant()) and cgroupfs.claim(self.path, self.owner)
+        except OSError as error:
+            if error.errno not in {errno.ENOTSUP, errno.EPERM}:
+                raise
+            free = not there
+        if not free:
+            ctx.strangers.add(self.path)
+            raise self.taken()
+
+    def is_vacant(self) -> bool:
+        """Whether `path`, which is there, is nobody's: without processes, cgroups below it, and a claim, not frozen.
+
+        What gocker has made its parents for is a container's of its own. Raise OSError.
+        """
+        above = self.path.rpartition("/")[0]
+        if cgroupfs.is_marked(self.path) or (above != self.base and cgroupfs.is_marked(above)):
+            return False
+        if cgroupfs.claimant(self.path) != "" or cgroupfs.below(self.path):
+            return False
+        frozen = (
+            cgroupfs.read_file(self.path, "freezer.state"),
+            cgroupfs.read_file(self.path, "cgroup.freeze"),
+        )
+        return not cgroupfs.read_file(self.path, "cgroup.procs") and frozen in _THAWED
+
+    def is_anothers(self) -> bool:
+        """Whether `path` was never taken, or was by another: said by what it bears. Raise OSError."""
+        return cgroupfs.claimant(self.path) not in {self.owner, None}
+
+    def undo(self, ctx: Context) -> None:
+        """As of one that was made; of one that was neither made nor taken yet nothing goes but the bare directory."""
+        super().undo(ctx)
+        if self.path in ctx.strangers and cgroupfs.claimant(self.path) == "":
+            with suppress(OSError):  # somebody is in it
+                os.rmdir(self.path)
+
+
+_THAWED = ((None, None), ("THAWED", None), (None, "0"))
+
+
 class EnableControllers(Step):
     """v2: hand controllers down from `base` to the parent of `path`, so that `path` has their files.
 
@@ -316,7 +379,9 @@ def limit_step(
 class InheritFile(Step):
     """v1 cpuset: fill a file that is born empty from the nearest ancestor that has a value.
 
-    Until cpuset.cpus and cpuset.mems are filled the kernel lets no process in. Source: cpuset(7).
+    Until cpuset.cpus and cpuset.mems are filled the kernel lets no process in. Those on the way that are empty are
+    filled, too, whoever made them: nobody can be in them, and the kernel takes no value below that is not in the one
+    above. Source: cpuset(7).
     """
 
     op = "inherit-file"
@@ -330,11 +395,11 @@ class InheritFile(Step):
         return f"cat {self.path.rpartition('/')[0]}/{self.file} > {self.path}/{self.file}"
 
     def execute(self, ctx: Context) -> None:
-        """Fill `path` and gocker's own empty ones above it, from the top down. Raise HierarchyError, OSError."""
+        """Fill `path` and the empty ones above it, from the top down. Raise HierarchyError, OSError."""
         empty: list[str] = []
         for directory in reversed([*cgroupfs.ancestors(self.path, self.base), self.path]):
             value = cgroupfs.read_file(directory, self.file) or ""
-            if value or not (directory == self.path or cgroupfs.is_marked(directory)):
+            if value:
                 break
             empty.append(directory)
         if not value:
@@ -476,6 +541,8 @@ class RemoveCgroup(Step):
 
     def execute(self, ctx: Context) -> None:
         """One rmdir(2) for it and one for each parent that gocker made, as long as nothing is left in it."""
+        if self.path in ctx.strangers:
+            return
         cgroupfs.remove(self.path, self.base, self.version)
 
     def audit(self, ctx: Context) -> dict[str, Any]:

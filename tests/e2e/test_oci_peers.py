@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ocicommand import GockerOci, config, text_of, until
+from ocicommand import GockerOci, cgroup_of, config, text_of, until
 
 CAPABILITIES = "/proc/self/status"
 CHOWN, SYSLOG = 0, 34  # include/uapi/linux/capability.h
@@ -308,7 +310,148 @@ def test_an_exec_joins_a_cgroup_of_the_controllers_that_are_named(oci: GockerOci
     joined = text_of(f"/proc/{text_of(f'{oci.scratch}/pid')}/cgroup").splitlines()
     assert [part for part in joined if part.endswith("/below")] == [f"{line}/below"]
     assert "unknown controller nosuch" in oci.refused("exec", "--cgroup", "nosuch:/", "c1", "true")
-    assert "no such cgroup" in oci.refused("exec", "--cgroup", "pids:other", "c1", "true")
+    missing = oci.refused("exec", "--cgroup", "pids:other", "c1", "true")
+    assert "adding pid of the new process: no such file or directory" in missing
+
+
+def test_an_exec_joins_a_cgroup_for_each_option(oci: GockerOci) -> None:
+    oci.run(linux={"resources": {"pids": {"limit": 20}}})
+    made = []
+    for name in ("pids", "memory"):
+        found = [
+            line for line in text_of(f"/proc/{oci.state()['pid']}/cgroup").splitlines() if f":{name}:" in line
+        ]
+        if not found:
+            pytest.skip(f"no v1 {name} hierarchy")
+        made += [f"{found[0]}/in-{name}"]
+        os.mkdir(f"/sys/fs/cgroup/{name}{found[0].split(':')[2]}/in-{name}")
+    asked = ["--cgroup", "pids:in-pids", "--cgroup", "memory:in-memory"]
+    oci.ok("exec", "--detach", *asked, "--pid-file", f"{oci.scratch}/pid", "c1", "sleep", "99")
+    joined = text_of(f"/proc/{text_of(f'{oci.scratch}/pid')}/cgroup").splitlines()
+    assert {line for line in joined if "/in-" in line} == set(made)
+
+
+def cgroups_of(pid: int) -> dict[str, str]:
+    """Path by controllers, of each hierarchy that is mounted where it can be written."""
+    found = dict(line.split(":", 2)[1:] for line in text_of(f"/proc/{pid}/cgroup").splitlines())
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        mounts = [line.split() for line in file if " - cgroup" in line]
+    options = {
+        word for fields in mounts for word in fields[-1].split(",") if "ro" not in fields[5].split(",")
+    }
+    unified = any(fields[fields.index("-") + 1] == "cgroup2" for fields in mounts)
+    return {
+        names: path
+        for names, path in found.items()
+        if (set(names.split(",")) <= options if names else unified)
+    }
+
+
+def test_a_container_is_in_its_cgroup_in_every_hierarchy(oci: GockerOci) -> None:
+    oci.run()
+    first = cgroups_of(oci.state()["pid"])
+    assert set(first.values()) == {cgroup_of("c1")}
+    oci.ok("exec", "--detach", "--pid-file", f"{oci.scratch}/pid", "c1", "sleep", "99")
+    assert cgroups_of(int(text_of(f"{oci.scratch}/pid"))) == first
+    oci.ok("delete", "--force", "c1")
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        tops = [line.split()[4] for line in file if " - cgroup" in line]
+    assert not [top for top in tops if os.path.exists(f"{top}{cgroup_of('c1')}")]
+
+
+def places_of(path: str) -> list[str]:
+    """The directory of a cgroup in each hierarchy."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        return [f"{line.split()[4]}{path}" for line in file if " - cgroup" in line]
+
+
+@pytest.fixture
+def named() -> Iterator[str]:
+    """A cgroup that somebody made for a container, in the hierarchy with the controller pids."""
+    path = f"/named-{os.getpid()}"
+    own = f"{path}/own"
+    (place,) = [place for place in places_of(path) if "/pids/" in place] or places_of(path)[:1]
+    os.makedirs(f"{place}/own")
+    yield own
+    for directory in (f"{place}/own", place):
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(directory)
+
+
+def there(path: str) -> str:
+    """Where it is in the first hierarchy that has it."""
+    return next(place for place in places_of(path) if os.path.isdir(place))
+
+
+def test_an_empty_cgroup_that_the_caller_made_is_taken_and_goes_with_the_container(
+    oci: GockerOci, named: str
+) -> None:
+    place = there(named)
+    inode = os.stat(place).st_ino
+    oci.run(linux={"cgroupsPath": named})
+    assert text_of(f"{place}/cgroup.procs").split() == [str(oci.state()["pid"])]
+    assert os.stat(place).st_ino == inode
+    oci.ok("delete", "--force", "c1")
+    assert not os.path.exists(place)
+    assert os.path.isdir(os.path.dirname(place))
+
+
+def test_the_cgroup_of_a_container_that_has_stopped_is_not_taken(oci: GockerOci, named: str) -> None:
+    oci.run(linux={"cgroupsPath": named}, args=["true"])
+    oci.await_status("stopped")
+    bundle = oci.bundle("b-c2", linux={"cgroupsPath": named})
+    assert "another container has it" in oci.refused("create", "-b", bundle, "c2")
+    assert os.path.isdir(there(named))
+    oci.ok("delete", "c1")
+    oci.ok("create", "-b", bundle, "c2")
+    oci.ok("delete", "--force", "c2")
+
+
+def test_a_cgroup_with_cgroups_below_is_not_taken(oci: GockerOci, named: str) -> None:
+    os.mkdir(f"{there(named)}/below")
+    try:
+        assert "EEXIST" in oci.refused("create", "-b", oci.bundle("b", linux={"cgroupsPath": named}), "c1")
+    finally:
+        os.rmdir(f"{there(named)}/below")
+
+
+def test_an_empty_cpuset_above_is_filled(oci: GockerOci) -> None:
+    if not os.path.isdir("/sys/fs/cgroup/cpuset"):
+        pytest.skip("no cgroup v1 cpuset")
+    pod = f"/sys/fs/cgroup/cpuset/pod-{os.getpid()}"
+    os.mkdir(pod)
+    try:
+        assert text_of(f"{pod}/cpuset.cpus").strip() == ""
+        oci.run(linux={"cgroupsPath": f"/pod-{os.getpid()}/one"})
+        assert text_of(f"{pod}/cpuset.cpus") == text_of("/sys/fs/cgroup/cpuset/cpuset.cpus")
+        assert text_of(f"{pod}/cpuset.mems") == text_of("/sys/fs/cgroup/cpuset/cpuset.mems")
+        oci.ok("delete", "--force", "c1")
+    finally:
+        os.rmdir(pod)
+
+
+def test_a_container_that_has_stopped_has_no_processes(oci: GockerOci) -> None:
+    oci.run(args=["true"])
+    oci.await_status("stopped")
+    assert oci.ok("ps", "--format", "json", "c1") == "[]\n"
+    (heading,) = oci.ok("ps", "c1").splitlines()
+    assert "PID" in heading.split()
+
+
+def test_a_root_that_is_named_has_to_be_there_to_be_listed(oci: GockerOci, tmp_path: Path) -> None:
+    root, oci.root = oci.root, f"{tmp_path}/misspelt"
+    said = oci.refused("list")
+    oci.root = root
+    assert "misspelt: ENOENT" in said
+
+
+def test_the_template_has_a_cgroup_namespace_where_cgroup2_is_alone(oci: GockerOci, tmp_path: Path) -> None:
+    oci.ok("spec", "-b", str(tmp_path))
+    document = json.loads(text_of(f"{tmp_path}/config.json"))
+    kinds = [entry["type"] for entry in document["linux"]["namespaces"]]
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        controllers = any(" - cgroup " in line and ",name=" not in line for line in file)
+    assert ("cgroup" in kinds) == (not controllers)
 
 
 def test_a_pids_limit_of_0_on_the_command_line_lets_no_process_start(oci: GockerOci) -> None:

@@ -56,6 +56,7 @@ class GockerOci:
         GockerOci.made += 1
         self.scratch = scratch
         self.root = f"{scratch}/root"
+        os.makedirs(self.root, 0o700, exist_ok=True)
         self.program = os.path.join(os.path.dirname(sys.executable), "gocker-oci")
         self.out = f"{scratch}/out"  # of the last call, and of what it created
         self._calls = 0

@@ -21,6 +21,7 @@ from gocker.steps.cgroup import (
     MakeCgroup,
     OpenCgroup,
     RemoveCgroup,
+    TakeCgroup,
     TryControllers,
     WriteEntry,
     WriteLimit,
@@ -29,6 +30,7 @@ from gocker.steps.cgroup import (
 
 STEPS: list[Step] = [
     MakeCgroup(path="/c/gocker/id", base="/c", version="v1"),
+    TakeCgroup(path="/c/pod/id", base="/c", version="v1", owner="id"),
     EnableControllers(path="/c/gocker/id", base="/c", controllers=("memory", "pids")),
     WriteLimit(path="/c/id", file="memory.max", value="1", limit="memory", asked="1", accept=("0",)),
     InheritFile(path="/c/gocker/id", base="/c", file="cpuset.cpus"),
@@ -82,6 +84,7 @@ def test_a_step_survives_json_and_says_itself_in_one_line(step: Step) -> None:
 def test_descriptions_are_commands() -> None:
     assert [step.describe() for step in STEPS] == [
         "mkdir -p /c/gocker/id",
+        'mkdir -p /c/pod/id || test -z "$(cat /c/pod/id/cgroup.procs)"',
         'echo "+memory +pids" | tee {/c,/c/gocker}/cgroup.subtree_control',
         "echo 1 > /c/id/memory.max",
         "cat /c/gocker/cpuset.cpus > /c/gocker/id/cpuset.cpus",
@@ -307,13 +310,13 @@ class TestInheritFile:
         InheritFile(path=f"{base}/id", base=base, file="cpus").execute(ctx)
         assert get(f"{base}/id/cpus") == "2\n"
 
-    def test_fills_no_parent_that_somebody_else_made(self, base: str, ctx: Context) -> None:
+    def test_fills_an_empty_parent_that_somebody_else_made(self, base: str, ctx: Context) -> None:
         put(f"{base}/cpus", "0-7\n")
         put(f"{base}/a/cpus", "\n")
         put(f"{base}/a/id/cpus", "")
-        with pytest.raises(HierarchyError, match=f"no cgroup up to {base}/a has a value"):
-            InheritFile(path=f"{base}/a/id", base=base, file="cpus").execute(ctx)
-        assert get(f"{base}/a/cpus") == "\n"
+        InheritFile(path=f"{base}/a/id", base=base, file="cpus").execute(ctx)
+        assert get(f"{base}/a/cpus").startswith("0-7")
+        assert get(f"{base}/a/id/cpus") == "0-7"
 
     def test_says_so_when_no_ancestor_has_one(self, base: str, ctx: Context) -> None:
         put(f"{base}/cpus")
