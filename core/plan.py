@@ -18,12 +18,16 @@ import json
 from _socket import socket
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from gocker.digest import sha256
 from gocker.errors import StateError
+from gocker.kernel import native
 from gocker.model import ContainerSpec
 from gocker.record import Record
+
+if TYPE_CHECKING:
+    from gocker.lowering import Code
 
 HOST, PARENT, INIT, REMOVE = PHASES = ("host", "parent", "init", "remove")
 
@@ -38,6 +42,9 @@ class Context:
         self.pidfd = -1
         self.root = -1  # init: O_PATH fd of the new root directory, -1 until it is made
         self.enter: Callable[[], NoReturn] = _nowhere  # where the child of the clone goes on
+        self.clone: Callable[..., tuple[int, int]] | None = (
+            None  # makes it in `spawn`'s place; the launcher's
+        )
         self.window = b""  # struct winsize of gocker's terminal, b"" without one; ioctl_tty(2)
         self.program = ""  # init: the path of the program, once it was looked up
         self.status = "creating"  # init: of the container, in the words of the OCI
@@ -46,6 +53,7 @@ class Context:
         self.effective: dict[str, tuple[str, str]] = {}  # limit label -> (asked, read back)
         self.strangers: set[str] = set()  # directories that a step found taken: not ours to undo
         self.unbound: dict[str, str] = {}  # best-effort limit label -> why it does not bind
+        self.parent = native.parent()  # whose child the first process is
         self.channel: socket | None = None  # init: to the launcher, or to whoever starts what was created
 
 
@@ -82,6 +90,13 @@ class Step(Record):
     def execute(self, ctx: Context) -> None:
         """Do it; raise OSError or GockerError."""
         raise NotImplementedError
+
+    def lower(self, code: Code) -> None:
+        """Of the init phase: emit what `execute` does, for the native executor; raise NotLoweredError.
+
+        A class without one of its own has its plan run by the Python executor; so has one whose `execute` is younger.
+        """
+        raise NotImplementedError(self.op)
 
     def undo(self, ctx: Context) -> None:
         """Take it back; fine when it was never, or only half, done. `ctx` may be a fresh one."""
@@ -157,6 +172,11 @@ class Plan(Record):
     def canonical(self) -> bytes:
         """The JSON that is written to disk and digested: sorted keys, no spaces, ASCII."""
         return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":")).encode("ascii")
+
+    @cached_property
+    def lines(self) -> tuple[str, ...]:
+        """`PHASE: what the step says of itself`, of each, for the audit log."""
+        return tuple([f"{phase}: {step.describe()}" for phase, steps in self.phases() for step in steps])
 
     @property
     def digest(self) -> str:

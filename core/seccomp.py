@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from typing import Any
 
 from gocker.digest import sha256
@@ -61,6 +62,43 @@ def seccomp_step(spec: ContainerSpec, data_root: str, first: int = 0) -> Install
 
     `first` is the pid of the container's first process where this is one more of it.
     """
+    wanted = (spec.seccomp, spec.seccomp_profile, spec.capabilities.bounding, data_root)
+    known = _steps.get(wanted) if data_root else None
+    seen = _seen(spec) if data_root else None
+    if known and seen and known[0] == seen:
+        return known[1]
+    step = _step(spec, data_root, first)
+    if seen and type(step) is InstallSeccomp:
+        if len(_steps) >= _MAX_STEPS:
+            _steps.clear()
+        _steps[wanted] = seen, step
+    return step
+
+
+_steps: dict[tuple[Any, ...], tuple[tuple[int, ...], InstallSeccomp]] = {}
+"""Of earlier starts in this process, beside what tells whether the profile is still the same."""
+_MAX_STEPS = 16
+_RACY = (
+    2_000_000_000  # ns: what was changed so lately may change again within one tick of the file's time stamps
+)
+
+
+def _seen(spec: ContainerSpec) -> tuple[int, ...] | None:
+    """What tells one state of the profile's file from another; None for what is read each time."""
+    if spec.seccomp_profile:
+        return (0,)
+    if spec.seccomp == UNCONFINED:
+        return None
+    try:
+        info = os.stat(_DEFAULT_PROFILE if spec.seccomp == DEFAULT else spec.seccomp)
+    except OSError:
+        return None
+    if time.time_ns() - info.st_ctime_ns < _RACY:
+        return None
+    return info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns
+
+
+def _step(spec: ContainerSpec, data_root: str, first: int) -> InstallSeccomp | None:
     found = seccomp_filter(spec.seccomp, spec.capabilities.bounding, data_root, spec.seccomp_profile)
     if found is None:
         return None
