@@ -1,8 +1,16 @@
 """Metadata and entry points; tool settings live in pyproject.toml."""
 
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_py import build_py
 
 CONTROLLERS = {
     "memory": "Memory",
@@ -48,6 +56,72 @@ def entry_points(plugins: dict[str, str]) -> list[str]:
     return [f"{name} = gocker.plugins.{name}:{cls}" for name, cls in plugins.items()]
 
 
+NATIVE = Path("core", "native")
+# Freestanding programs, each of one file; without a compiler gocker does the same in Python.
+CFLAGS = [
+    *("-std=gnu11", "-Os", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-nostdlib", "-static", "-s"),
+    *("-fno-builtin", "-fno-pie", "-no-pie", "-fno-stack-protector", "-fno-asynchronous-unwind-tables"),
+    *("-fno-tree-loop-distribute-patterns", "-Wl,--build-id=none", "-Wl,-z,noexecstack"),
+    "-Wl,-z,noseparate-code",
+]
+MACHINE_CFLAGS = {"x86_64": ["-fcf-protection=none"], "aarch64": ["-mbranch-protection=none"]}
+
+
+def native_programs() -> list[str]:
+    """Their names: executor, client."""
+    return sorted(source.stem for source in NATIVE.glob("*.c"))
+
+
+def compile_native(name: str, target: Path) -> bool:
+    """Whether `name` could be compiled for this machine; a warning says why not."""
+    machine = os.uname().machine
+    compiler = shlex.split(os.environ.get("CC") or "cc")
+    if machine not in MACHINE_CFLAGS or not sys.platform.startswith("linux") or not shutil.which(compiler[0]):
+        print(f"gocker: no C compiler for {machine}: {name} is not built")
+        return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    fresh = target.with_name(f".{name}.new")
+    command = [*compiler, *CFLAGS, *MACHINE_CFLAGS[machine], "-o", str(fresh), str(NATIVE / f"{name}.c")]
+    try:
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"gocker: {name} is not built: {error}")
+        return False
+    fresh.replace(target)
+    return True
+
+
+class BuildNative(build_py):
+    """Builds the native programs beside the modules."""
+
+    built: tuple[str, ...] = ()
+
+    def run(self) -> None:
+        """As ever, then the compiler."""
+        super().run()
+        into = Path(self.build_lib, "gocker", "native")
+        self.built = tuple(
+            str(into / name) for name in native_programs() if compile_native(name, into / name)
+        )
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        """With the programs."""
+        return [*super().get_outputs(include_bytecode), *self.built]
+
+
+class PlatformWheel(bdist_wheel):
+    """A wheel with a program in it is of this machine, for any Python."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        """py3-none-linux_x86_64, or any where nothing was built."""
+        tag: tuple[str, str, str] = super().get_tag()
+        built = any(
+            Path(self.bdist_dir or "", "gocker", "native", name).exists() for name in native_programs()
+        )
+        platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+        return ("py3", "none", platform) if built else tag
+
+
 setup(
     name="gocker",
     version="0.1.0",
@@ -58,6 +132,7 @@ setup(
     python_requires=">=3.11",
     install_requires=["click>=8.1", "structlog>=24.1", "stevedore>=5.1"],
     extras_require={"test": TEST, "dev": [*TEST, *DEV]},
+    cmdclass={"build_py": BuildNative, "bdist_wheel": PlatformWheel},
     package_dir={"gocker": "core", "gocker.plugins": "plugins"},
     packages=[
         "gocker",

@@ -32,6 +32,7 @@ from gocker.stdio import Attached, Streams, attend, deliver, drain
 if TYPE_CHECKING:
     from resource import struct_rusage
 
+    from gocker.plancache import PlanCache
     from gocker.receipt import Report
 
 
@@ -47,7 +48,25 @@ def plan(spec: ContainerSpec, registry: Registry, *, cache: bool = True) -> Plan
     """The launch plan of `spec` on this host. Nothing is touched but, with `cache`, gocker's own caches."""
     root = paths.data_root()
     seccomp = seccomp_step(spec, root if cache else "")
-    return build_plan(spec, registry, read_host(), os.path.join(root, "containers", spec.id), seccomp)
+    make = _planner() if cache else build_plan
+    return make(spec, registry, read_host(), os.path.join(root, "containers", spec.id), seccomp)
+
+
+def _planner() -> Callable[..., Planned]:
+    """A process that plans a second start is likely to plan many."""
+    global _plans, _planned  # noqa: PLW0603 - of the process, as its registry is
+    if _plans is None:
+        if not _planned:
+            _planned = True
+            return build_plan
+        from gocker.plancache import PlanCache
+
+        _plans = PlanCache()
+    return _plans.plan
+
+
+_planned = False
+_plans: PlanCache | None = None
 
 
 def run(spec: ContainerSpec, planned: Planned, audit: AuditLog, *, end_stdout: bool = False) -> Outcome:
@@ -253,7 +272,7 @@ class _Run:
         with contextlib.suppress(ProcessLookupError):  # it has ended
             pidfd_send_signal(ctx.pidfd, signal.SIGKILL)
         if has_ended(ctx.pidfd, PATIENCE):
-            _, self.status, self.rusage = os.wait4(ctx.pid, 0)
+            self.status, self.rusage = ctx.parent.wait(ctx.pid)
         else:
             failures.append(KernelError("end", f"process {ctx.pid}", "it outlives SIGKILL"))
         os.close(ctx.pidfd)
@@ -345,7 +364,7 @@ def note_create(launcher: Launcher, spec: ContainerSpec, planned: Planned) -> No
         command=list(spec.argv),
         limits={request.label: request.value for request in spec.limits},
         labels=dict(spec.labels),
-        steps=[f"{phase}: {step.describe()}" for _, phase, step in planned.plan.numbered()],
+        steps=planned.plan.lines,
     )
 
 

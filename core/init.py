@@ -33,22 +33,23 @@ import os
 import signal
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from time import perf_counter_ns
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from gocker.errors import EXIT_GOCKER_FAILED, ExecError, GockerError, errno_name
+from gocker.errors import EXIT_GOCKER_FAILED
 from gocker.kernel.process import PR_SET_DUMPABLE, PR_SET_PDEATHSIG
 from gocker.kernel.progress import Progress
 from gocker.kernel.sigmask import SETMASK, change_mask
 from gocker.kernel.stub import STATUS_FD
 from gocker.kernel.syscalls import prctl
+from gocker.lowering import failure_of
 from gocker.plan import Context, Step
 from gocker.steps.launch import GO, PARK
 
 _PACKET = 64 << 10
-_MAX_SHOWN = 1000  # characters
 _FIRST_FREE = 10  # above the fds that init hands to most programs: 0, 1, 2 and STATUS_FD
 # New ids clear PR_SET_PDEATHSIG, and make dumpable again where the sysctl fs.suid_dumpable is 1: commit_creds().
-_DISARMING = frozenset({"become-root", "set-user"})
+DISARMING = frozenset({"become-root", "set-user"})
+"""Steps after which the first process arms itself anew."""
 
 
 def enter(
@@ -97,14 +98,14 @@ def _run(
                     return
             else:
                 step.execute(ctx)
-            if step.op in _DISARMING:
+            if step.op in DISARMING:
                 prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
                 prctl(PR_SET_DUMPABLE, 0)
                 if _is_orphan(channel):
                     return
             times.append(perf_counter_ns() - start)
     except BaseException as error:  # noqa: BLE001 - the boundary of the process: all goes to the launcher
-        channel.send(json.dumps({"failed": _failure(index, steps[index], error)}).encode()[:_PACKET])
+        channel.send(json.dumps({"failed": failure_of(index, steps[index], error)}).encode()[:_PACKET])
 
 
 def _is_orphan(channel: _socket.socket) -> bool:
@@ -113,28 +114,6 @@ def _is_orphan(channel: _socket.socket) -> bool:
         return not channel.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
     except BlockingIOError:
         return False
-
-
-def _failure(index: int, step: Step, error: BaseException) -> dict[str, Any]:
-    remedy, number, executing = "", 0, False
-    if isinstance(error, GockerError):
-        reason, remedy, number = error.reason, error.remedy, error.errno
-        executing = isinstance(error, ExecError)
-    elif isinstance(error, OSError):
-        number = error.errno or 0
-        where = f" {error.filename}" if error.filename else ""
-        reason = f"{errno_name(number)}: {error.strerror}{where}"
-    else:
-        reason = f"{type(error).__name__}: {error}"
-    what = step.describe()[:_MAX_SHOWN]  # the words of Exec can be longer than a packet
-    return {
-        "index": index,
-        "what": what,
-        "reason": reason,
-        "remedy": remedy,
-        "errno": number,
-        "exec": executing,
-    }
 
 
 def _settle(ctx: Context, channel: _socket.socket, stdio: tuple[int, int, int]) -> _socket.socket:

@@ -17,17 +17,32 @@ from typing import Any, NoReturn
 
 from gocker import init
 from gocker.auditevent import Event
-from gocker.errors import ExecError, GockerError, StepError, errno_name
-from gocker.kernel import stub
+from gocker.errors import ExecError, GockerError, StepError, UsageError, errno_name
+from gocker.kernel import native, stub
 from gocker.kernel.caps import permitted
 from gocker.kernel.cgroupfs import PATIENCE
 from gocker.kernel.process import has_ended, pidfd_send_signal
 from gocker.kernel.progress import Progress
+from gocker.kernel.spawn import Join, Offset, spawn
+from gocker.lowering import (
+    FAILED,
+    MOST_CHUNKS,
+    Code,
+    Failure,
+    NotLoweredError,
+    can_lower,
+    failure_of,
+    words_from,
+)
 from gocker.model import ContainerSpec
 from gocker.plan import Context, Plan, Step
-from gocker.steps.launch import CONSOLE, GO, LISTENER
+from gocker.steps.launch import CONSOLE, GO, LISTENER, PARK
 
 _PACKET = 64 << 10
+EXECUTOR = "GOCKER_EXECUTOR"
+"""Environment variable: who runs the init phase. `python`, `native`, or `auto`: native where it is built and can."""
+PYTHON, NATIVE, AUTO = EXECUTORS = ("python", "native", "auto")
+_DEFAULT = PYTHON
 _NEEDED = ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_DAC_OVERRIDE")
 
 
@@ -49,6 +64,10 @@ class Launcher:
         self._progress: Progress | None = None
         self._record_fd = record
         self._ready = False  # init is at its last step
+        self._executor: native.Executor | None = None
+        self._code: Code | None = None  # what the native executor runs
+        self._theirs: _socket.socket | None = None
+        self._stdio, self._status, self._forced = (0, 1, 2), stub.STATUS_FD, False
         self.total = plan.total  # steps of the start, for messages
         self.console = -1  # the pty master, when there is a terminal
         self.program_status: int | None = None  # wait status of the program below --init
@@ -58,26 +77,106 @@ class Launcher:
 
         Raise StepError; `remove` and `undo` follow all the same.
         """
-        spec = self.ctx.spec
-        # Made before the clone, so that the child need not, and out of the way of what the program gets.
-        stub.stub_fd(stub.STATUS_FD + 1 + (spec.preserve_fds if spec else 0))
-        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-        self._channel = ours
-        self._progress = progress = Progress(self._record_fd)
-
-        def enter() -> NoReturn:
-            ours.close()
-            init.enter(self.plan.init, self.ctx, theirs, stdio, progress)
-
-        self.ctx.enter = enter
+        ctx, spec = self.ctx, self.ctx.spec
+        status = stub.STATUS_FD + (spec.preserve_fds if spec else 0)
+        self._stdio, self._status = stdio, status
+        if self._is_native():
+            if spec and spec.init:
+                ctx.fds["stub"] = os.dup(stub.stub_fd(status + 1))
+            ours, theirs = _pair()
+            self._channel = ours
+            self._progress = Progress.of_memory(self._record_fd)
+            try:
+                # Early: that it is loaded takes no time of its own while the host phase runs.
+                self._executor = native.Executor(ours, theirs.fileno(), status, ctx.parent)
+            finally:
+                theirs.close()
+            ctx.clone = self._clone
+        else:
+            self._progress = Progress(self._record_fd)
+            self._use_python()
         try:
             for number, step in enumerate((*self.plan.host, *self.plan.parent), 1):
                 self._execute(number, step)
         finally:
-            theirs.close()
+            if self._theirs is not None:
+                self._theirs.close()
         self._close_fds()
+        code = self._code
         with contextlib.suppress(BrokenPipeError):  # it has ended already: await_program sees that, too
-            ours.send(GO + b" %d" % self.ctx.pid)
+            if code is not None and self._executor is not None:
+                self._executor.go(ctx.pid, code.chunks, code.named, code.program())
+            elif self._channel is not None:
+                self._channel.send(GO + b" %d" % ctx.pid)
+
+    def _is_native(self) -> bool:
+        """Who is to run the init phase. Raise UsageError."""
+        asked = os.environ.get(EXECUTOR) or _DEFAULT
+        if asked not in EXECUTORS:
+            raise UsageError(
+                "set", f"{EXECUTOR}={asked}", "no such executor", remedy=f"one of {' '.join(EXECUTORS)}"
+            )
+        if asked == PYTHON or not any(step.op == "clone" for step in self.plan.parent):
+            return False
+        self._forced = asked == NATIVE
+        found = next((step.op for step in self.plan.init if not _can_lower(step)), "")
+        reason = ""
+        if found:
+            reason = f"the step {found} is the Python executor's alone"
+        elif len(self.plan.init) > MOST_CHUNKS:
+            reason = f"the plan has more than {MOST_CHUNKS} steps"
+        elif not native.is_built():
+            reason = "it was not built"
+        if reason and self._forced:
+            raise UsageError("use", f"{EXECUTOR}={NATIVE}", reason)
+        return not reason
+
+    def _use_python(self) -> None:
+        """Go on in a copy of this process."""
+        # Made before the clone, so that the child need not, and out of the way of what the program gets.
+        stub.stub_fd(self._status + 1)
+        ours, theirs = _pair()
+        if self._channel is not None:
+            self._channel.close()
+        self._channel, self._theirs = ours, theirs
+        progress = self._progress
+        assert progress is not None  # noqa: S101 - start makes it
+
+        def enter() -> NoReturn:
+            ours.close()
+            init.enter(self.plan.init, self.ctx, theirs, self._stdio, progress)
+
+        self.ctx.enter = enter
+        self.ctx.clone = None
+
+    def _clone(
+        self, flags: int, joins: tuple[Join, ...], offsets: tuple[Offset, ...], cgroup_fd: int
+    ) -> tuple[int, int]:
+        """Have the executor make the first process, and lower the init phase meanwhile."""
+        ctx, executor, progress = self.ctx, self._executor, self._progress
+        assert executor is not None  # noqa: S101 - start makes both
+        assert progress is not None  # noqa: S101
+        executor.clone(flags, joins, offsets, cgroup_fd, (*self._stdio, progress.fd, *ctx.fds.values()))
+        reason = ""
+        code = Code(ctx.spec, ctx.window, tuple(ctx.fds), self._status)
+        try:
+            for step in self.plan.init:
+                code.add(step, disarms=step.op in init.DISARMING, parks=step.op == PARK)
+        except (NotLoweredError, NotImplementedError, GockerError, OSError, LookupError, ValueError) as error:
+            reason = f"{step.op}: {error}"
+        pid, pidfd = executor.born()
+        if not reason:
+            self._code = code
+            return pid, pidfd
+        with contextlib.suppress(ProcessLookupError):
+            pidfd_send_signal(pidfd, signal.SIGKILL)
+        ctx.parent.wait(pid)
+        os.close(pidfd)
+        if self._forced:
+            raise UsageError("use", f"{EXECUTOR}={NATIVE}", reason)
+        self._executor = None
+        self._use_python()
+        return spawn(ctx.enter, flags, joins, offsets, cgroup_fd)
 
     def _close_fds(self) -> None:
         """The child has its own copies of what the steps opened for it."""
@@ -150,6 +249,8 @@ class Launcher:
             self._pass_on(int.from_bytes(control[0][2][:4], "little"), channel)
         elif packet.startswith(b"{"):
             return self._hear(json.loads(packet), channel, end)
+        elif packet.startswith(FAILED):
+            self._lowered_failed(Failure.parse(packet))
         elif packet:
             return self._record(packet)
         elif not self._ready or self._fell_short():
@@ -202,16 +303,17 @@ class Launcher:
 
     def _end_of_first(self) -> str:
         try:
-            ended = os.waitid(os.P_PIDFD, self.ctx.pidfd, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+            status = self.ctx.parent.peek(self.ctx.pidfd)
         except ChildProcessError:  # another process made it, and is its parent
             return "has ended" if has_ended(self.ctx.pidfd) else "does not end"
-        if ended is None:
+        if status is None:
             return "does not end"
-        if ended.si_code == os.CLD_EXITED:
-            return f"ended with exit status {ended.si_status}"
+        code = os.waitstatus_to_exitcode(status)
+        if code >= 0:
+            return f"ended with exit status {code}"
         from gocker.receipt import signal_name
 
-        return f"was ended by {signal_name(ended.si_status)}"
+        return f"was ended by {signal_name(-code)}"
 
     def _record(self, packet: bytes) -> bool:
         """Take a record of the stub; True when it says that the program runs."""
@@ -235,6 +337,13 @@ class Launcher:
             raise ExecError("exec", name, failure["reason"], remedy=failure["remedy"], errno=failure["errno"])
         raise error
 
+    def _lowered_failed(self, failure: Failure) -> NoReturn:
+        """The words are those that `execute` has for it."""
+        code = self._code
+        if code is None:
+            self._init_failed(words_from(failure))
+        self._init_failed(failure_of(failure.index, code.step(failure), code.error(failure)))
+
     def _failed(self, number: int, what: str, reason: str, remedy: str, errno: int) -> StepError:
         total = self.total
         remedy = remedy or _privileges_missing(errno)
@@ -249,7 +358,7 @@ class Launcher:
         channel.setblocking(False)
         with contextlib.suppress(BlockingIOError):
             while packet := _receive(channel)[0]:
-                if packet in (CONSOLE, LISTENER) or packet.startswith(b"{"):
+                if packet in (CONSOLE, LISTENER) or packet.startswith((b"{", FAILED)):
                     continue  # init's, in a start that was given up
                 try:
                     self._record(packet)
@@ -281,6 +390,9 @@ class Launcher:
         if self._channel is not None:
             self._channel.close()
             self._channel = None
+        if self._executor is not None:
+            self._executor.reap()
+            self._executor = None
         if self._progress is not None:
             self._progress.close()
             self._progress = None
@@ -300,6 +412,15 @@ class Launcher:
     def note(self, event: str, level: str = "info", /, **fields: Any) -> None:
         """Put something on the record."""
         self.events.append(Event.now(event, level, **fields))
+
+
+def _pair() -> tuple[_socket.socket, _socket.socket]:
+    return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+
+
+def _can_lower(step: Step) -> bool:
+    """An instance that has got another `execute` counts for itself."""
+    return can_lower(type(step)) and ("emit" in step.__dict__ or "execute" not in step.__dict__)
 
 
 def _receive(channel: _socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]]]:

@@ -91,7 +91,7 @@ class Step(Record):
         """Do it; raise OSError or GockerError."""
         raise NotImplementedError
 
-    def lower(self, code: Code) -> None:
+    def emit(self, code: Code) -> None:
         """Of the init phase: emit what `execute` does, for the native executor; raise NotLoweredError.
 
         A class without one of its own has its plan run by the Python executor; so has one whose `execute` is younger.

@@ -33,17 +33,32 @@ class Progress:
 
     def __init__(self, fd: int = -1) -> None:
         """`fd` is of a file that begins with HEADER and may be read and written; -1 for none. Raise OSError."""
+        self.fd = fd  # -1 where the memory is no file's
         self._address = self._map(fd)
         self._cell = ctypes.c_int.from_address(self._address)
         self._cell.value = -1  # which also makes the page this process's, not one of the child's memory limit
 
-    @staticmethod
-    def _map(fd: int) -> int:
+    @classmethod
+    def of_memory(cls, fd: int = -1) -> Progress:
+        """One that another program can map, by its `fd`: of a memfd where `fd` will not do."""
+        made = cls(fd)
+        if made.fd < 0:
+            made.close()
+            memory = os.memfd_create("gocker-progress", os.MFD_CLOEXEC)
+            os.ftruncate(memory, _SIZE)
+            made = cls(memory)
+            made._own = memory
+        return made
+
+    _own = -1  # to close
+
+    def _map(self, fd: int) -> int:
         if fd >= 0:
             try:
                 return call("mmap", 0, _SIZE, _READ_WRITE, _SHARED, fd, 0)
             except OSError:  # some network file systems cannot
                 os.pwrite(fd, _NOT_KEPT, 0)
+                self.fd = -1
         return call("mmap", 0, _SIZE, _READ_WRITE, _SHARED | _ANONYMOUS, -1, 0)
 
     @property
@@ -62,4 +77,7 @@ class Progress:
             self._cell = ctypes.c_int(last)
             call("munmap", self._address, _SIZE)
             self._address = 0
+            if self._own >= 0:
+                os.close(self._own)
+                self._own = -1
         return last

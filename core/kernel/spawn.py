@@ -80,7 +80,7 @@ def _spawn_joined(
     try:
         for path, flag in joins:
             opened.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-            _require_kind(opened[-1], path, flag)
+            require_kind(opened[-1], path, flag)
         namespaces = tuple((fd, flag) for fd, (_, flag) in zip(opened, joins, strict=True))
         read, write = os.pipe2(os.O_CLOEXEC)
         opened += [read, write]
@@ -103,7 +103,8 @@ def _spawn_joined(
     return pid, os.pidfd_open(pid)
 
 
-def _require_kind(fd: int, path: str, flag: int) -> None:
+def require_kind(fd: int, path: str, flag: int) -> None:
+    """Raise OSError unless `fd` is a namespace of the kind `flag` (CLONE_NEW*), and no mount namespace of our own."""
     try:
         same = ioctl(fd, _NS_GET_NSTYPE) == flag
     except OSError:

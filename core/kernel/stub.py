@@ -133,19 +133,21 @@ def stub_fd(lowest: int = 0) -> int:
     It is at least `lowest`. Raise KernelError.
     """
     global _made  # noqa: PLW0603 - one for the process, as the fd table is
-    if not _is_sealed(_made) or _made < lowest:
-        _made = _make(stub_elf(os.uname().machine), max(lowest, _FIRST_FREE))
+    if not is_sealed(_made) or _made < lowest:
+        _made = make(stub_elf(os.uname().machine), max(lowest, _FIRST_FREE))
     return _made
 
 
-def _is_sealed(fd: int) -> bool:
+def is_sealed(fd: int) -> bool:
+    """Whether `fd` is open and of a memfd that nobody can change."""
     try:
         return fd >= 0 and fcntl.fcntl(fd, _F_GET_SEALS) & _SEALED == _SEALED
     except OSError:
         return False  # someone closed it, and the number is free or another file's
 
 
-def _make(elf: bytes, lowest: int) -> int:
+def make(elf: bytes, lowest: int) -> int:
+    """A close-on-exec fd, at least `lowest`, of a sealed memfd with `elf`, mode 0111. Raise KernelError, OSError."""
     try:
         fd = _memfd()
     except PermissionError as error:

@@ -53,7 +53,10 @@ class Clone(Step):
         cgroup_fd = os.open(self.cgroup, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if self.cgroup else -1
         try:
             joins = tuple((path, flag) for _, path, flag in self.joins)
-            ctx.pid, ctx.pidfd = spawn(ctx.enter, self.flags, joins, self.offsets, cgroup_fd)
+            if ctx.clone is not None:
+                ctx.pid, ctx.pidfd = ctx.clone(self.flags, joins, self.offsets, cgroup_fd)
+            else:
+                ctx.pid, ctx.pidfd = spawn(ctx.enter, self.flags, joins, self.offsets, cgroup_fd)
         finally:
             if cgroup_fd >= 0:
                 os.close(cgroup_fd)
@@ -64,7 +67,7 @@ class Clone(Step):
             return
         try:
             process.pidfd_send_signal(ctx.pidfd, signal.SIGKILL)
-            os.waitid(os.P_PIDFD, ctx.pidfd, os.WEXITED)
+            ctx.parent.wait(ctx.pid)
         except (ProcessLookupError, ChildProcessError):
             pass  # it has ended and was reaped
         os.close(ctx.pidfd)

@@ -1,0 +1,526 @@
+"""The assembler of the native executor: a step's init-phase work as system calls with registers, and its errors as data.
+
+A step that can be lowered has a method `emit(code)` beside `execute`; what it emits does the same calls
+in the same order, and each call that may fail remembers how `execute` would have said so. core/native/executor.c
+is the machine: one chunk for each step, words of 64 bits, 256 registers, data that are written in place.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import json
+import os
+import struct
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from gocker.errors import ExecError, GockerError, errno_name
+from gocker.kernel.syscalls import NUMBERS
+from gocker.model import ContainerSpec
+from gocker.plan import Step
+
+Explain = Callable[["Failure"], Exception]
+Wrap = Callable[[Exception, "Failure"], Exception]
+
+
+class Register(int):
+    """The number of a register; as an argument, what is in it."""
+
+
+class Data(int):
+    """An offset in the data of a chunk; as an argument, its address."""
+
+
+class Label:
+    """A place in the code to jump to."""
+
+    __slots__ = ("at", "uses")
+
+    def __init__(self) -> None:
+        self.at = -1
+        self.uses: list[int] = []  # words whose upper half is the target
+
+
+class Failure(NamedTuple):
+    """What the executor says of a call that failed; `text` is the path or the kernel's own words."""
+
+    index: int  # of the step in the init phase
+    at: int  # word in the step's chunk
+    errno: int
+    where: int  # kind of failure of a built-in, else 0
+    euid: int
+    permitted: int  # capabilities of the process at that moment
+    text: str
+    blob: bytes
+
+    @classmethod
+    def parse(cls, packet: bytes) -> Failure:
+        """From struct failure."""
+        index, at, number, where, euid, permitted, size, more = _FAILURE.unpack_from(packet)
+        end = _FAILURE.size + size
+        text = os.fsdecode(packet[_FAILURE.size : end])
+        return cls(index, at, number, where, euid, permitted, text, packet[end : end + more])
+
+
+_FAILURE = struct.Struct("=4xIIiIIQII")
+FAILED = b"!"
+
+PID, ROOT, HOME, PROGRAM = Register(1), Register(2), Register(3), Register(4)
+"""Of this process as the launcher sees it; ctx.root; ctx.home and ctx.program as addresses."""
+_FIRST_FREE, _SCRATCH, _MOST = 24, 8, 250
+
+# Operations and argument kinds of executor.c.
+_END, _CALL, _CATCH, _JUMP, _TEST, _LOAD, _STORE, _SET, _BUILTIN = range(9)
+_RETRY = 1
+_BUILTINS = {
+    name: number
+    for number, name in enumerate(
+        [
+            "fail",
+            "open_in",
+            "directory",
+            "file",
+            "directory_entry",
+            "file_entry",
+            "new_mount",
+            "magic",
+            "fd_path",
+            "text",
+            "find_program",
+            "set_user",
+            "drop_bounding",
+            "send_fd",
+            "await_start",
+            "exec",
+            "exit",
+            "disarm",
+            "decimal",
+        ]
+    )
+}
+WHERE_MOUNT, WHERE_SPLIT = 1, 30
+QUIET, AT_HOST, PARKS, DISARMS = 1, 2, 4, 8
+_CHUNK = struct.Struct("=4I")
+_ALL = (1 << 64) - 1
+MOST_CHUNKS = 512
+
+_X86_64 = {
+    "write": 1,
+    "close": 3,
+    "fstat": 5,
+    "ioctl": 16,
+    "dup": 32,
+    "socket": 41,
+    "fcntl": 72,
+    "chdir": 80,
+    "fchdir": 81,
+    "umask": 95,
+    "setsid": 112,
+    "getsid": 124,
+    "getpid": 39,
+    "geteuid": 107,
+    "sched_setaffinity": 203,
+    "openat": 257,
+    "mkdirat": 258,
+    "fchownat": 260,
+    "newfstatat": 262,
+    "symlinkat": 266,
+    "fchmodat": 268,
+    "dup3": 292,
+    "pipe2": 293,
+}
+_AARCH64 = {
+    "write": 64,
+    "close": 57,
+    "fstat": 80,
+    "ioctl": 29,
+    "dup": 23,
+    "socket": 198,
+    "fcntl": 25,
+    "chdir": 49,
+    "fchdir": 50,
+    "umask": 166,
+    "setsid": 157,
+    "getsid": 156,
+    "getpid": 172,
+    "geteuid": 175,
+    "sched_setaffinity": 122,
+    "openat": 56,
+    "mkdirat": 34,
+    "fchownat": 54,
+    "newfstatat": 79,
+    "symlinkat": 36,
+    "fchmodat": 53,
+    "dup3": 24,
+    "pipe2": 59,
+}
+_MACHINE = os.uname().machine
+_NUMBERS = {**({"x86_64": _X86_64, "aarch64": _AARCH64}.get(_MACHINE, {})), **NUMBERS}
+# struct stat: offsets of st_mode, st_uid, st_gid, st_rdev; st_dev is at 0 and st_ino at 8 on both.
+STAT_MODE, STAT_UID, STAT_GID, STAT_RDEV = (24, 28, 32, 40) if _MACHINE == "x86_64" else (16, 24, 28, 32)
+STAT_DEV, STAT_INO, STAT_SIZE = 0, 8, 144
+S_IFMT = 0o170000
+
+
+class NotLoweredError(Exception):
+    """This step, as it is here, is the Python executor's."""
+
+
+_known: dict[type[Step], bool] = {}
+
+
+def can_lower(cls: type[Step]) -> bool:
+    """Whether a class of steps has a `emit` of its own that is not older than its `execute`."""
+    known = _known.get(cls)
+    if known is None:
+        known = _known[cls] = cls.at_host or _has_own_emit(cls)
+    return known
+
+
+def _has_own_emit(cls: type[Step]) -> bool:
+    for base in cls.__mro__:
+        if "emit" in base.__dict__:
+            return base is not Step
+        if "execute" in base.__dict__:
+            return False
+    return False
+
+
+class Code:
+    """The program of one init phase, step by step."""
+
+    def __init__(self, spec: ContainerSpec | None, window: bytes, fds: tuple[str, ...], status: int) -> None:
+        """`fds` are the names in ctx.fds at the clone, `status` the number of the channel's fd."""
+        self.spec = spec
+        self.window = window
+        self.status = status
+        self.fds = {name: Register(_FIRST_FREE + number) for number, name in enumerate(fds)}
+        self.named = tuple(self.fds.values())
+        self.has_root = False
+        self.has_home = False
+        self.has_program = False
+        self._next = _FIRST_FREE + len(fds)
+        self._free: list[int] = []
+        self._scratch = _SCRATCH
+        self._words: list[int] = []
+        self._data = bytearray()
+        self._strings: dict[bytes, Data] = {}
+        self._wraps: tuple[Wrap, ...] = ()
+        self._labels: list[Label] = []
+        self._raisers: list[dict[int, tuple[str, Explain | None, tuple[Wrap, ...]]]] = []
+        self._chunks: list[bytes] = []
+        self._steps: list[Step] = []
+
+    # What a step emits.
+
+    def call(
+        self,
+        name: str,
+        *args: int | bytes,
+        into: Register | None = None,
+        retry: bool = False,
+        path: str = "",
+    ) -> Register:
+        """The system call `name`: ints, Registers, Data and texts, which get a NUL. `path` is the OSError's.
+
+        Return the register of the result, a scratch one without `into`. With `retry` EAGAIN has it tried again.
+        """
+        return self._emit(_CALL, _NUMBERS[name], args, into, path, None, _RETRY if retry else 0)
+
+    def builtin(
+        self,
+        name: str,
+        *args: int | bytes,
+        into: Register | None = None,
+        path: str = "",
+        explain: Explain | None = None,
+    ) -> Register:
+        """The same for what executor.c has built in; `explain` makes the exception of its own failures."""
+        return self._emit(_BUILTIN, _BUILTINS[name], args, into, path, explain, 0)
+
+    def fail(self, error: Exception, number: int = 0) -> None:
+        """Raise `error` here."""
+        self.builtin("fail", number or _errno.EINVAL, 1, explain=lambda _: error)
+
+    def set(self, register: Register, value: int | bytes) -> None:
+        """Put a value, an address or another register into `register`."""
+        self._emit(_SET, 0, (value,), register, "", None, 0)
+
+    def catch(self, number: int, label: Label | None = None) -> None:
+        """Go on at `label`, or right after, when the call before failed with errno `number`; 0 is any."""
+        word = _CATCH | number << 16
+        if label is not None:
+            label.uses.append(len(self._words))
+        self._words.append(word)
+
+    def jump(self, label: Label) -> None:
+        """Go on at `label`."""
+        label.uses.append(len(self._words))
+        self._words.append(_JUMP)
+
+    def jump_if(
+        self, register: Register, value: int, label: Label, mask: int = _ALL, *, other: bool = False
+    ) -> None:
+        """Go on at `label` when the bits of `mask` are `value`; with `other` when they are not."""
+        label.uses.append(len(self._words))
+        self._words += (_TEST | register << 8 | other << 16, mask, value & _ALL)
+
+    def load(self, place: int, size: int, into: Register | None = None) -> Register:
+        """`size` bytes of the data at `place`, as a number."""
+        register = self.scratch() if into is None else into
+        self._words.append(_LOAD | register << 8 | size << 16 | place << 32)
+        return register
+
+    def store(self, register: Register, place: int, size: int) -> None:
+        """The reverse."""
+        self._words.append(_STORE | register << 8 | size << 16 | place << 32)
+
+    def label(self) -> Label:
+        """A label that is placed later."""
+        label = Label()
+        self._labels.append(label)
+        return label
+
+    def place(self, label: Label) -> None:
+        """It is here."""
+        label.at = len(self._words)
+
+    def data(self, content: bytes | int) -> Data:
+        """Bytes, or so many of them, aligned to 8."""
+        self._data += bytes(-len(self._data) % 8)
+        place = Data(len(self._data))
+        self._data += content if isinstance(content, bytes) else bytes(content)
+        return place
+
+    def text(self, content: bytes) -> Data:
+        """A text and its NUL, each but once. Raise ValueError, as os does, when it holds one."""
+        place = self._strings.get(content)
+        if place is None:
+            if b"\0" in content:
+                raise NotLoweredError("a text holds a NUL byte")
+            place = self._strings[content] = Data(len(self._data))
+            self._data += content
+            self._data.append(0)
+        return place
+
+    def scratch(self) -> Register:
+        """A register until the end of the step, one of a few that go round."""
+        self._scratch = self._scratch + 1 if self._scratch < _FIRST_FREE - 1 else _SCRATCH
+        return Register(self._scratch)
+
+    def register(self) -> Register:
+        """One that stays."""
+        if self._free:
+            return Register(self._free.pop())
+        if self._next >= _MOST:
+            raise NotLoweredError("too many file descriptors")
+        self._next += 1
+        return Register(self._next - 1)
+
+    def release(self, register: Register) -> None:
+        """It may be another's."""
+        if register >= _FIRST_FREE:
+            self._free.append(register)
+
+    def close(self, register: Register) -> None:
+        """Close the fd in it."""
+        self.call("close", register, into=Register(0))
+
+    def explained(self, wrap: Wrap) -> _Explained:
+        """For `with`: what is raised inside goes through `wrap(error, failure)`, as an `except` would have it."""
+        return _Explained(self, wrap)
+
+    # The program.
+
+    def add(self, step: Step, *, disarms: bool, parks: bool) -> None:
+        """Lower one step. Raise NotLoweredError."""
+        flags = (QUIET if step.quiet else 0) | (DISARMS if disarms else 0) | (PARKS if parks else 0)
+        self._words, self._data, self._strings, self._labels = [], bytearray(), {}, []
+        raisers: dict[int, tuple[str, Explain | None, tuple[Wrap, ...]]] = {}
+        self._raisers.append(raisers)
+        self._steps.append(step)
+        if step.at_host:
+            flags |= AT_HOST
+        else:
+            if not can_lower(type(step)):
+                raise NotLoweredError(step.op)
+            step.emit(self)
+        words = self._words
+        words.append(_END)
+        for label in self._labels:
+            if label.uses and label.at < 0:
+                raise AssertionError(f"{step.op}: a label was never placed")
+            for use in label.uses:
+                words[use] |= label.at << 32
+        code = struct.pack(f"={len(words)}Q", *words)
+        self._data += bytes(-len(self._data) % 8)
+        blob = b""
+        if any(PARKS & _CHUNK.unpack_from(chunk)[2] for chunk in self._chunks):
+            blob = self._words_for_strangers(len(self._chunks))
+        size = _CHUNK.size + len(code) + len(self._data) + len(blob) + -len(blob) % 8
+        head = _CHUNK.pack(size, _CHUNK.size + len(code), flags, len(blob))
+        self._chunks.append(b"".join((head, code, self._data, blob, bytes(-len(blob) % 8))))
+
+    def program(self) -> bytes:
+        """All of it."""
+        return b"".join(self._chunks)
+
+    @property
+    def chunks(self) -> int:
+        """How many steps."""
+        return len(self._chunks)
+
+    def error(self, failure: Failure) -> Exception:
+        """The exception that `execute` would have raised."""
+        return _error(failure, *self._raisers[failure.index].get(failure.at, ("", None, ())))
+
+    def step(self, failure: Failure) -> Step:
+        """Which step failed."""
+        return self._steps[failure.index]
+
+    def _emit(
+        self,
+        op: int,
+        number: int,
+        args: tuple[int | bytes, ...],
+        into: Register | None,
+        path: str,
+        explain: Explain | None,
+        flags: int,
+    ) -> Register:
+        words = self._words
+        at = len(words)
+        words.append(0)
+        kinds = shift = 0
+        for value in args:
+            kind = type(value)
+            if kind is Register:
+                kinds |= 1 << shift
+                words.append(value)  # type: ignore[arg-type]
+            elif kind is Data:
+                kinds |= 2 << shift
+                words.append(value)  # type: ignore[arg-type]
+            elif kind is bytes:
+                kinds |= 2 << shift
+                words.append(self.text(value))  # type: ignore[arg-type]
+            else:
+                words.append(value & _ALL)  # type: ignore[operator]
+            shift += 2
+        register = self.scratch() if into is None else into
+        words[at] = op | register << 8 | len(args) << 16 | flags << 20 | kinds << 24 | number << 36
+        if op != _SET:
+            self._raisers[-1][at] = (path, explain, self._wraps)
+        return register
+
+    def _words_for_strangers(self, index: int) -> bytes:
+        """What a launcher is to say that does not know this program: by place, then by errno.
+
+        Another gocker starts what this one has created.
+        """
+        step = self._steps[index]
+        table: dict[str, Any] = {}
+        for at in self._raisers[index]:
+            row: dict[str, Any] = {}
+            for number in (0, *_USUAL):
+                failure = Failure(index, at, number or _UNUSUAL, 0, os.geteuid(), _ALL, "", b"")
+                row[str(number)] = failure_of(index, step, self.error(failure))
+            usual = row["0"]
+            table[str(at)] = {
+                key: words
+                for key, words in row.items()
+                if key == "0" or not _is_alike(words, usual, int(key))
+            }
+        return json.dumps(table, separators=(",", ":")).encode()
+
+
+class _Explained:
+    __slots__ = ("before", "code", "wrap")
+
+    def __init__(self, code: Code, wrap: Wrap) -> None:
+        self.code = code
+        self.wrap = wrap
+
+    def __enter__(self) -> None:
+        self.before = self.code._wraps
+        self.code._wraps = (self.wrap, *self.before)
+
+    def __exit__(self, *_: object) -> None:
+        self.code._wraps = self.before
+
+
+def failure_of(index: int, step: Step, error: BaseException) -> dict[str, Any]:
+    """What the launcher is told of a step that failed."""
+    remedy, number, executing = "", 0, False
+    if isinstance(error, GockerError):
+        reason, remedy, number = error.reason, error.remedy, error.errno
+        executing = isinstance(error, ExecError)
+    elif isinstance(error, OSError):
+        number = error.errno or 0
+        where = f" {error.filename}" if error.filename else ""
+        reason = f"{errno_name(number)}: {error.strerror}{where}"
+    else:
+        reason = f"{type(error).__name__}: {error}"
+    what = step.describe()[:_MAX_SHOWN]  # the words of Exec can be longer than a packet
+    return {
+        "index": index,
+        "what": what,
+        "reason": reason,
+        "remedy": remedy,
+        "errno": number,
+        "exec": executing,
+    }
+
+
+# errno values that steps have remedies for, and one that none has.
+_MAX_SHOWN = 1000  # characters of a step's line
+_USUAL = (_errno.EPERM, _errno.ENOENT, _errno.E2BIG, _errno.EACCES, _errno.EINVAL, _errno.ENOSYS)
+_UNUSUAL = 4000
+
+
+def _is_alike(words: dict[str, Any], usual: dict[str, Any], number: int) -> bool:
+    return told(usual, number) == words
+
+
+def told(usual: dict[str, Any], number: int) -> dict[str, Any]:
+    """The words for an errno that is not among the usual ones."""
+    name = errno_name(number)
+    reason = usual["reason"].replace(
+        f"errno {_UNUSUAL}: {os.strerror(_UNUSUAL)}", f"{name}: {os.strerror(number)}"
+    )
+    return {**usual, "reason": reason, "errno": number if usual["errno"] == _UNUSUAL else usual["errno"]}
+
+
+def words_from(failure: Failure) -> dict[str, Any]:
+    """What to say of the failure of a program that this process does not know."""
+    row = json.loads(failure.blob or b"{}").get(str(failure.at))
+    if row is None:
+        reason = f"{errno_name(failure.errno)}: {os.strerror(failure.errno)}"
+        return {
+            "index": failure.index,
+            "what": "start it",
+            "reason": reason,
+            "remedy": "",
+            "errno": failure.errno,
+            "exec": False,
+        }
+    return row.get(str(failure.errno)) or told(row["0"], failure.errno)
+
+
+def _error(failure: Failure, path: str, explain: Explain | None, wraps: tuple[Wrap, ...]) -> Exception:
+    number = failure.errno
+    if failure.where and explain is not None:
+        error = explain(failure)
+    elif failure.where == WHERE_MOUNT:
+        wrapped = GockerError.from_os("make file system", path, OSError(number, os.strerror(number)))
+        wrapped.reason = f"{wrapped.reason}: {failure.text}"
+        error = wrapped
+    elif failure.where == WHERE_SPLIT:
+        error = GockerError("make mount point", failure.text, "not a path that can be made", errno=number)
+    elif failure.where:
+        error = AssertionError(f"failure {failure.where} is not explained")
+    else:
+        name = failure.text or path
+        error = OSError(number, os.strerror(number), name) if name else OSError(number, os.strerror(number))
+    for wrap in wraps:
+        error = wrap(error, failure)
+    return error
