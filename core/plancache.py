@@ -105,8 +105,7 @@ def _key(
     container_dir: str,
     seccomp: InstallSeccomp | None,
 ) -> _Key | None:
-    """Equal for those that differ in the id alone, and in what is the id or its short form: the name,
-    the hostname and variables.
+    """Equal for those that differ in the id alone: in what is the id or its short form, too.
 
     None for what is to be planned each time.
     """
