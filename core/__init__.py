@@ -36,15 +36,17 @@ _PLACES = {
 """Public names and the modules that they are in."""
 
 
-def __getattr__(name: str) -> object:
-    place = _PLACES.get(name)
-    if place is None:
-        raise AttributeError(f"module 'gocker' has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # for which every name would be there
 
-    value: object = getattr(import_module(f"gocker.{place}"), name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        place = _PLACES.get(name)
+        if place is None:
+            raise AttributeError(f"module 'gocker' has no attribute {name!r}")
+        from importlib import import_module
+
+        value: object = getattr(import_module(f"gocker.{place}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

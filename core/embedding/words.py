@@ -18,8 +18,9 @@ def pack(error: GockerError) -> dict[str, Any]:
 
 def unpack(data: Mapping[str, Any]) -> GockerError:
     """The error that `pack` had, as far as its class is gocker's own."""
-    found = getattr(errors, str(data["class"]), GockerError)
-    error: GockerError = found.__new__(found)
+    found = getattr(errors, str(data["class"]), None)
+    kind = found if isinstance(found, type) and issubclass(found, GockerError) else GockerError
+    error: GockerError = Exception.__new__(kind)
     GockerError.__init__(
         error, data["operation"], data["target"], data["reason"], remedy=data["remedy"], errno=data["errno"]
     )

@@ -24,6 +24,7 @@ from gocker.embedding import carrier
 from gocker.errors import ExecError, LimitError, StateError, UsageError
 from gocker.images import resolve_image
 from gocker.kernel.native import executor_fd
+from gocker.kernel.process import PR_SET_DUMPABLE
 from gocker.kernel.syscalls import prctl
 
 PR_GET_DUMPABLE = 3
@@ -239,6 +240,7 @@ def test_nothing_of_the_program_is_changed() -> None:
             signal.pthread_sigmask(signal.SIG_BLOCK, []),
         ]
 
+    prctl(PR_SET_DUMPABLE, 1)
     before = look()
     gocker.run(["true"], capture_output=True)
     with pytest.raises(gocker.GockerError):
