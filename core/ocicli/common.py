@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import sys
+import time
 
 from gocker import paths
 from gocker.audit import AuditLog, current_actor
@@ -17,7 +18,8 @@ from gocker.ocicli.log import LOG
 from gocker.registry import Registry
 
 _MAX_CONFIG = 4 << 20  # bytes; SECURITY R13
-_PID_ATTEMPTS = 100  # while others write the same file
+_PID_ATTEMPTS = 30  # while others write the same file
+_PID_NAP = 0.0005  # seconds: those that take each other's away are out of step behind it
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -114,14 +116,15 @@ def write_pid_file(path: str, pid: int) -> None:
     directory, name = os.path.split(os.path.abspath(path))
     temporary = os.path.join(directory, f".{name}.gocker")
     try:
-        for last in (False,) * _PID_ATTEMPTS + (True,):
+        for attempt in range(1, _PID_ATTEMPTS + 1):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             try:
                 _make_and_rename(temporary, path, b"%d" % pid)
             except (FileExistsError, FileNotFoundError):
-                if last:
+                if attempt == _PID_ATTEMPTS:
                     raise
+                time.sleep(attempt * (1 + pid % 7) * _PID_NAP)
             else:
                 return
     except OSError as error:

@@ -77,7 +77,7 @@ def test_of_two_that_write_at_once_one_wins_and_none_fails(tmp_path: Path) -> No
         if pids[-1] == 0:
             status = 1
             try:
-                for _ in range(200):
+                for _ in range(50):
                     write_pid_file(str(tmp_path / "pid"), 1000 + number)
                 status = 0
             finally:
