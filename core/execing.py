@@ -43,21 +43,22 @@ def execute(
     *,
     cgroups: tuple[str, ...] = (),
     paused: bool = False,
+    newlines: bool = False,
     stdio: tuple[int, int, int] = (0, 1, 2),
     window: bytes = b"",
     started: Callable[[int, int], None] | None = None,
 ) -> Process:
     """Start what the process fields of `spec` say in the container of `lasting`.
 
-    `cgroups` are cgroups below the container's; `paused` allows a container that is paused; `started` is
-    called with pid and pty master while all can still be undone. Raise GockerError; then nothing is left.
+    `cgroups` are cgroups below the container's; `paused` allows a container that is paused; with `newlines`
+    its terminal adds no CR to them; `started` is called with pid and pty master while all can still be undone. Raise GockerError; then nothing is left.
     """
     status = status_of(lasting, state)
     if status == STOPPED or (status == PAUSED and not paused):
         why = "cannot exec in a paused container" if status == PAUSED else f"it is {status}"
         raise StateError("exec in container", lasting.id, why)
     audit.prepare()
-    plan = plan_exec(spec, lasting, registry, paths.data_root(), cgroups)
+    plan = plan_exec(spec, lasting, registry, paths.data_root(), cgroups, newlines=newlines)
     launcher = Launcher(plan, spec.replace(rootfs=None))
     ctx = launcher.ctx
     ctx.window = window

@@ -23,12 +23,18 @@ _PROC_NAMES = {"mount": "mnt", "network": "net"}  # below /proc/PID/ns; the othe
 
 
 def plan_exec(
-    spec: ContainerSpec, lasting: Lasting, registry: Registry, data_root: str, cgroups: tuple[str, ...] = ()
+    spec: ContainerSpec,
+    lasting: Lasting,
+    registry: Registry,
+    data_root: str,
+    cgroups: tuple[str, ...] = (),
+    *,
+    newlines: bool = False,
 ) -> Plan:
     """The plan of a process with the process fields of `spec`, whose others are the container's.
 
     Each of `cgroups` is below the container's own, of all its controllers or, as CONTROLLER[,...]:PATH, of these; a
-    later one wins. Raise GockerError.
+    later one wins. `newlines` is of OpenPty. Raise GockerError.
     """
     inside = spec.replace(rootfs=None, hooks=())
     kinds = [request.kind for request in spec.namespaces if request.mode != "host"]
@@ -45,7 +51,7 @@ def plan_exec(
         init.append(ResetAffinity())
     init += identity.first_steps(inside)
     if spec.terminal:
-        init += [OpenPty(), AttachConsole()]
+        init += [OpenPty(newlines=newlines), AttachConsole()]
     init += identity.last_steps(inside, seccomp_step(spec, data_root, lasting.pid), (LetGo(),))
     return Plan(
         container=lasting.id,

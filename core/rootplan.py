@@ -11,8 +11,9 @@ from gocker.steps.cgroupfs import MountCgroups
 from gocker.steps.devices import DEV, AttachNull, MakeDevices, RemountDevReadonly
 from gocker.steps.idmap import MapLayers
 from gocker.steps.masks import MaskPaths, ReadonlyPaths
-from gocker.steps.mounts import BindMount, MountEtc, MountFs, OpenSource
+from gocker.steps.mounts import BindInside, BindMount, MountEtc, MountFs, OpenIds, OpenSource
 from gocker.steps.options import sort_options
+from gocker.steps.procfs import ALWAYS
 from gocker.steps.procfs import PATH as PROC
 from gocker.steps.rootfs import BindRoot, OpenRoot, OverlayRoot, PivotRoot, Propagation, RemountRootReadonly
 
@@ -161,10 +162,22 @@ def _mount_steps(spec: ContainerSpec, mount: Mount, cgroups: CgroupRows) -> list
     if mount.kind == "bind":
         if options.data:
             raise UsageError("mount on", mount.target, f"a bind mount has no option {options.data[0]}")
+        inside = _inside(spec, mount)
+        if inside:
+            mapped = options.idmap or ("idmap" if mount.uid_map else "")
+            return [BindInside(source=inside, target=mount.target, options=mount.options, mapped=mapped)]
         return [BindMount(source=mount.source, target=mount.target, options=mount.options)]
     if f"{mount.target}/".startswith(f"{PROC}/") and (mount.kind, mount.target) != ("proc", PROC):
         raise UsageError("mount on", mount.target, f"{PROC} must stay the container's own")
+    if mount.kind == "proc" and mount.target == PROC and (options.clear | options.deep_clear) & ALWAYS:
+        raise UsageError(
+            "mount on", PROC, "it is nosuid, nodev and noexec", remedy="leave suid, dev and exec out"
+        )
     if mount.kind == "cgroup":
+        if options.data:
+            raise UsageError(
+                "mount on", mount.target, f"cgroups are mounted with no option {options.data[0]}"
+            )
         if not cgroups:
             return [MountFs(fstype="tmpfs", target=mount.target, options=_COVER)] if _copied_sys(spec) else []
         own = spec.namespace("cgroup").mode == "private"
@@ -185,6 +198,22 @@ def _mount_steps(spec: ContainerSpec, mount: Mount, cgroups: CgroupRows) -> list
             follow=not any(f"{mount.target}/".startswith(f"{top}/") for top in _SYSTEM),
         )
     ]
+
+
+def _inside(spec: ContainerSpec, mount: Mount) -> str:
+    """The path in the root of a bundle's bind whose source lies in there, else "".
+
+    Such a source sees the mounts made before it, as with runc. In a user namespace ids can only be mapped from outside.
+    """
+    rootfs = spec.rootfs
+    if not spec.bundle or rootfs is None or not rootfs.writable:
+        return ""
+    if _apart(spec) and (mount.uid_map or sort_options(mount.options).idmap):
+        return ""
+    top, source = rootfs.lower.rstrip("/"), posixpath.normpath(mount.source)
+    if not top or not f"{source}/".startswith(f"{top}/"):
+        return ""
+    return source[len(top) :] or "/"
 
 
 def _copied_sys(spec: ContainerSpec) -> bool:
@@ -210,7 +239,7 @@ def _stdin_steps(spec: ContainerSpec) -> list[Step]:
 
 def _sources(spec: ContainerSpec, *, on_host: bool) -> tuple[Step, ...]:
     """The sources of binds that must be opened early: before the clone, or before the host's mounts are let go."""
-    steps = []
+    steps: list[Step] = []
     for mount in spec.mounts:
         options = sort_options(mount.options)
         if mount.kind != "bind":
@@ -219,6 +248,14 @@ def _sources(spec: ContainerSpec, *, on_host: bool) -> tuple[Step, ...]:
         if options.idmap and not mount.uid_map:
             maps = (spec.uid_map, spec.gid_map)
         joined = spec.namespace("user").path if options.idmap and not maps[0] else ""
+        inside = _inside(spec, mount)
+        if inside:
+            if on_host and maps[0]:
+                ids: Step = OpenIds(
+                    source=inside, target=_plain(mount), uid_map=_lines(maps[0]), gid_map=_lines(maps[1])
+                )
+                steps.append(ids)
+            continue
         if on_host != (_apart(spec) or bool(maps[0] or joined)):
             continue
         if on_host or not _TRAVELLING.isdisjoint(mount.options):

@@ -48,6 +48,9 @@ _FSMOUNT_CLOEXEC = 1
 _FSCONFIG_SET_FLAG = 0
 _FSCONFIG_SET_STRING = 1
 _FSCONFIG_CMD_CREATE = 6
+_FSCONFIG_CMD_RECONFIGURE = 7
+_FSPICK_CLOEXEC = 1
+_FSPICK_EMPTY_PATH = 8
 _OPEN_TREE_CLONE = 1
 _MOVE_EMPTY_PATHS = 0x04 | 0x40  # MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH
 _MOVE_FROM_EMPTY_PATH = 0x04
@@ -69,23 +72,53 @@ def new_mount(fstype: str, options: tuple[str, ...] = (), attributes: int = 0, s
     context = call("fsopen", name, _FSOPEN_CLOEXEC)
     try:
         call("fsconfig", context, _FSCONFIG_SET_STRING, b"source", os.fsencode(source) or name, 0)
-        for option in options:
-            key, equals, value = option.partition("=")
-            if equals:
-                call("fsconfig", context, _FSCONFIG_SET_STRING, key.encode(), os.fsencode(value), 0)
-            else:
-                call("fsconfig", context, _FSCONFIG_SET_FLAG, key.encode(), None, 0)
+        _give(context, options)
         call("fsconfig", context, _FSCONFIG_CMD_CREATE, None, None, 0)
         return call("fsmount", context, _FSMOUNT_CLOEXEC, attributes)
     except OSError as error:
-        words = _messages(context)
-        if not words:
+        said = _in_words(context, "make file system", fstype, error)
+        if said is error:
             raise
-        wrapped = GockerError.from_os("make file system", fstype, error)
-        wrapped.reason = f"{wrapped.reason}: {words}"
-        raise wrapped from error
+        raise said from error
     finally:
         os.close(context)
+
+
+def reconfigure(fd: int, fstype: str, options: tuple[str, ...]) -> None:
+    """Change the options of the file system whose mount is behind `fd`: fspick(2).
+
+    Raise OSError; GockerError when the kernel said in words what it did not like.
+    """
+    context = call("fspick", fd, b"", _FSPICK_EMPTY_PATH | _FSPICK_CLOEXEC)
+    try:
+        _give(context, options)
+        call("fsconfig", context, _FSCONFIG_CMD_RECONFIGURE, None, None, 0)
+    except OSError as error:
+        said = _in_words(context, "change options of file system", fstype, error)
+        if said is error:
+            raise
+        raise said from error
+    finally:
+        os.close(context)
+
+
+def _give(context: int, options: tuple[str, ...]) -> None:
+    for option in options:
+        key, equals, value = option.partition("=")
+        if equals:
+            call("fsconfig", context, _FSCONFIG_SET_STRING, key.encode(), os.fsencode(value), 0)
+        else:
+            call("fsconfig", context, _FSCONFIG_SET_FLAG, key.encode(), None, 0)
+
+
+def _in_words(context: int, operation: str, fstype: str, error: OSError) -> OSError | GockerError:
+    """`error` with what the kernel said of it, if it said anything."""
+    words = _messages(context)
+    if not words:
+        return error
+    wrapped = GockerError.from_os(operation, fstype, error)
+    wrapped.reason = f"{wrapped.reason}: {words}"
+    return wrapped
 
 
 def _messages(context: int) -> str:

@@ -38,15 +38,18 @@ def known_options() -> tuple[str, ...]:
     )
 
 
-def read_mounts(root: Section, bundle: str, own: Maps, *, joined: bool = False) -> tuple[Mount, ...]:
+def read_mounts(
+    root: Section, bundle: str, own: Maps, *, joined: bool = False, rootfs: str = "/"
+) -> tuple[Mount, ...]:
     """All of them, in order. `own` are the id maps of linux, which idmap without any means.
 
-    With a user namespace that is `joined` there may be none, and those of the namespace are meant. Raise UsageError.
+    With a user namespace that is `joined` there may be none, and those of the namespace are meant. A destination
+    that begins with `rootfs`, the host path of the root, is what is left without it. Raise UsageError.
     """
-    return tuple(_mount(section, bundle, own, joined=joined) for section in root.sections("mounts"))
+    return tuple(_mount(section, bundle, own, rootfs, joined=joined) for section in root.sections("mounts"))
 
 
-def _mount(section: Section, bundle: str, own: Maps, *, joined: bool) -> Mount:
+def _mount(section: Section, bundle: str, own: Maps, rootfs: str, *, joined: bool) -> Mount:
     kind, options = _kind(section)
     source = section.text("source") or ""
     if kind == "bind":
@@ -56,7 +59,7 @@ def _mount(section: Section, bundle: str, own: Maps, *, joined: bool) -> Mount:
     uid_map, gid_map = _maps(section, kind, options, own, joined=joined)
     mount = Mount(
         kind=kind,
-        target=_target(section),
+        target=_target(section, rootfs),
         source=source,
         options=options,
         uid_map=uid_map,
@@ -90,11 +93,18 @@ def _kind(section: Section) -> tuple[str, tuple[str, ...]]:
     return ("cgroup" if fstype == "cgroup2" else fstype), options
 
 
-def _target(section: Section) -> str:
+def _target(section: Section, rootfs: str) -> str:
     target = section.word("destination")
     if not target.startswith("/"):
         section.warn("destination", f"{show(target)} is relative, taken from /")
-    return plain(target)
+    path = plain(target)
+    top = rootfs.rstrip("/")
+    if top and f"{path}/".startswith(
+        f"{top}/"
+    ):  # a name as any other: what it leads to is looked up in the root
+        section.warn("destination", f"{show(target)} begins with the root's path here, which is left out")
+        path = path[len(top) :] or "/"
+    return path
 
 
 def _maps(section: Section, kind: str, options: tuple[str, ...], own: Maps, *, joined: bool) -> Maps:

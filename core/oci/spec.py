@@ -52,8 +52,13 @@ def read_config(
     fields = linux_fields(linux, systemd_cgroup=systemd_cgroup)
     modes = {request.kind: request.mode for request in fields["namespaces"]}
     user = modes.get("user", "host")
+    rootfs = _rootfs(root, bundle, propagation)
     fields["mounts"] = read_mounts(
-        root, bundle, (fields["uid_map"], fields["gid_map"]), joined=modes.get("user") == "path"
+        root,
+        bundle,
+        (fields["uid_map"], fields["gid_map"]),
+        joined=modes.get("user") == "path",
+        rootfs=rootfs.lower,
     )
     if user == "path":
         fields |= {"uid_map": (), "gid_map": ()}  # it has its own; those of the config were for mounts
@@ -66,7 +71,7 @@ def read_config(
         name=container,
         bundle=bundle,
         default_limits=False,
-        rootfs=_rootfs(root, bundle, propagation),
+        rootfs=rootfs,
         limits=limits(resources, annotations),
         joins=_joins(fields.get("scheduler")),
         hooks=_hooks(root),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from gocker.errors import UsageError
@@ -76,6 +77,7 @@ def command(
             audit_log(),
             cgroups=cgroup,
             paused=ignore_paused,
+            newlines=attended and not os.isatty(1),
             stdio=attendant.stdio,
             window=window_of(spec) or attendant.window,
             started=started,

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import struct
+import termios
 
 from gocker.errors import KernelError
 from gocker.kernel import mount
@@ -18,6 +19,7 @@ CONSOLE, PTMX = "console", "ptmx"  # keys of ctx.fds
 # asm-generic/ioctls.h; the same on x86-64 and arm64.
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTPEER = 0x5441
+_OFLAG = 1  # in what tcgetattr returns
 _UNLOCKED = struct.pack("=i", 0)
 
 
@@ -47,6 +49,10 @@ class OpenPty(Step):
 
     op = "open-pty"
 
+    newlines: bool = (
+        False  # lines end as the program ends them, as with runc into a pipe: a terminal would add CR
+    )
+
     def describe(self) -> str:
         """`open /dev/pts/ptmx`."""
         return "open /dev/pts/ptmx"
@@ -59,7 +65,11 @@ class OpenPty(Step):
         finally:
             os.close(root)
         os.set_blocking(master, True)
-        _open_pair(ctx, master)
+        slave = _open_pair(ctx, master)
+        if self.newlines:
+            mode = termios.tcgetattr(slave)
+            mode[_OFLAG] &= ~termios.ONLCR
+            termios.tcsetattr(slave, termios.TCSANOW, mode)
 
 
 def _open_pair(ctx: Context, master: int) -> int:

@@ -9,13 +9,13 @@ import stat
 
 from gocker.errors import GockerError
 from gocker.kernel import mount
-from gocker.kernel.inroot import make_directory, make_file_entry
+from gocker.kernel.inroot import IN_ROOT, make_directory, make_file_entry, openat2
 from gocker.kernel.userns import IdLine, user_namespace
 from gocker.plan import Context, Step
 from gocker.steps.idmap import source_key
 from gocker.steps.options import MountOptions, sort_options
 from gocker.steps.procfs import PATH as PROC
-from gocker.steps.procfs import own_procfs
+from gocker.steps.procfs import own_procfs, restrict_procfs
 from gocker.steps.targets import bind_target, mode_there, put_on, refuse_proc, system_directory, user_target
 
 
@@ -41,7 +41,11 @@ class MountFs(Step):
         if self.follow:
             self._attach_for_user(ctx)
             return
-        fd = ctx.fds[self.target] = own_procfs(ctx) if self.target == PROC else self._make()
+        if self.target == PROC:
+            fd = own_procfs(ctx)
+            restrict_procfs(fd, sort_options(self.options))
+        else:
+            fd = ctx.fds[self.target] = self._make()
         target = system_directory(ctx, self.target)
         try:
             self._fill(fd, target)
@@ -73,7 +77,7 @@ class MountFs(Step):
         try:
             fd = mount.new_mount(self.fstype, options.data, attributes, self.source)
         except PermissionError:
-            if not self.bind:
+            if not self.bind or options.data:
                 raise
         else:
             if propagation:
@@ -125,6 +129,25 @@ class OpenSource(Step):
                 os.close(userns)
 
 
+class OpenIds(Step):
+    """Make the id maps of a later BindInside, which needs a user namespace of the host's side."""
+
+    op = "open-ids"
+
+    source: str  # of the BindInside that will use it
+    target: str
+    uid_map: tuple[IdLine, ...]  # (inside, outside, count)
+    gid_map: tuple[IdLine, ...]
+
+    def describe(self) -> str:
+        """`unshare --user --map-users=MAP  # for TARGET`."""
+        return f"unshare --user --map-users={':'.join(map(str, self.uid_map[0]))}  # for {self.target}"
+
+    def execute(self, ctx: Context) -> None:
+        """Leave the namespace in `ctx.fds`."""
+        ctx.fds[f"ids:{source_key(self.source, self.target)}"] = user_namespace(self.uid_map, self.gid_map)
+
+
 class BindMount(Step):
     """Bind a host file or directory to a place inside (`-v`, `--mount type=bind`)."""
 
@@ -143,11 +166,7 @@ class BindMount(Step):
     def execute(self, ctx: Context) -> None:
         """Attach a copy of the source, with its attributes set before anybody can see it."""
         options = sort_options(self.options)
-        fd = ctx.fds.pop(source_key(self.source, self.target), -1)
-        if fd < 0:
-            fd = _clone_source(self.source, recursive=options.recursive)
-        else:
-            fd = _renewed(fd, recursive=options.recursive)
+        fd = self._copy(ctx, recursive=options.recursive)
         try:
             _set_up_copy(fd, options)
             target = bind_target(ctx, self.target, fd)
@@ -161,6 +180,58 @@ class BindMount(Step):
                 ctx.fds[PROC] = os.dup(fd)
         finally:
             os.close(fd)
+
+    def _copy(self, ctx: Context, *, recursive: bool) -> int:
+        fd = ctx.fds.pop(source_key(self.source, self.target), -1)
+        if fd < 0:
+            return _clone_source(self.source, recursive=recursive)
+        return _renewed(fd, recursive=recursive)
+
+
+class BindInside(BindMount):
+    """Bind what lies in the container's own root, with the mounts that were made there before, to another place in it.
+
+    `source` is looked up as a process inside would: an image's symbolic link leads nowhere else (SECURITY R2).
+    """
+
+    op = "bind-inside"
+
+    mapped: str = ""  # idmap, or ridmap: OpenIds has the ids
+
+    def describe(self) -> str:
+        """`mount --rbind -o ro SOURCE TARGET  # both in the root`."""
+        return f"{super().describe()}  # both in the root"
+
+    def _copy(self, ctx: Context, *, recursive: bool) -> int:
+        """A copy. What is of the own procfs has its masks where it is, and nowhere else."""
+        try:
+            there = openat2(ctx.root, self.source, os.O_PATH, IN_ROOT)
+        except OSError as error:
+            raise GockerError.from_os("open mount source", f"{self.source} in the root", error) from error
+        try:
+            top = os.path.sameopenfile(there, ctx.root)
+            if mount.file_system_magic(there) == mount.PROC_MAGIC or (top and recursive and PROC in ctx.fds):
+                raise GockerError(
+                    "mount on",
+                    self.target,
+                    f"the container's own /proc is in {self.source} of the root",
+                    remedy="another mount of the type proc is not to be had: bind what is needed by itself",
+                )
+            fd = mount.clone_tree(there, recursive=recursive)
+        finally:
+            os.close(there)
+        if self.mapped:
+            self._map(ctx, fd)
+        return fd
+
+    def _map(self, ctx: Context, fd: int) -> None:
+        ids = ctx.fds.pop(f"ids:{source_key(self.source, self.target)}")
+        try:
+            mount.set_attributes(fd, mount.MOUNT_ATTR_IDMAP, userns=ids, recursive=self.mapped == "ridmap")
+        except OSError as error:
+            raise GockerError.from_os("map the ids of", f"{self.source} in the root", error) from error
+        finally:
+            os.close(ids)
 
 
 def _renewed(fd: int, *, recursive: bool) -> int:
@@ -177,7 +248,7 @@ def _renewed(fd: int, *, recursive: bool) -> int:
 
 
 def _set_up_copy(fd: int, options: MountOptions) -> None:
-    """What is said of all mounts first, then what is said of the topmost; `rw` opens nothing that the host has closed.
+    """What is said of all mounts first, then what is said of the topmost. What is not said stays as the host has it.
 
     The copy may be one of the host's own mounts: those below, of which nothing was said, follow the
     topmost as far as nothing travels out of the container by them.
@@ -187,14 +258,14 @@ def _set_up_copy(fd: int, options: MountOptions) -> None:
     mount.set_attributes(
         fd,
         options.deep_attributes,
-        clear=options.deep_clear & ~mount.MOUNT_ATTR_RDONLY,
+        clear=options.deep_clear,
         propagation=kind if deep else _BELOW[kind],
         recursive=options.recursive,
     )
     mount.set_attributes(
         fd,
         options.attributes,
-        clear=options.clear & ~mount.MOUNT_ATTR_RDONLY,
+        clear=options.clear,
         propagation=0 if deep else kind,
     )
 

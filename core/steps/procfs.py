@@ -9,9 +9,10 @@ from gocker.errors import GockerError, KernelError
 from gocker.kernel import mount
 from gocker.kernel.inroot import SAME_MOUNT, openat2
 from gocker.plan import Context
+from gocker.steps.options import MountOptions
 
 PATH = "/proc"
-_ATTRIBUTES = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_NOEXEC
+ALWAYS = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_NOEXEC
 
 
 def own_procfs(ctx: Context) -> int:
@@ -23,7 +24,7 @@ def own_procfs(ctx: Context) -> int:
     if fd is not None:
         return fd
     try:
-        fd = mount.new_mount("proc", (), _ATTRIBUTES)
+        fd = mount.new_mount("proc", (), ALWAYS)
     except PermissionError as error:
         raise GockerError.from_os(
             "make file system",
@@ -36,6 +37,17 @@ def own_procfs(ctx: Context) -> int:
         raise KernelError("make file system", "proc", "it is not a procfs", errno=errno.EXDEV)
     ctx.fds[PATH] = fd
     return fd
+
+
+def restrict_procfs(fd: int, options: MountOptions) -> None:
+    """Give the own procfs the options that were named for it, beside those that it has anyway. Raise OSError, GockerError."""
+    if options.data:  # hidepid=, subset=, gid=: proc(5)
+        mount.reconfigure(fd, "proc", options.data)
+    attributes = (options.attributes | options.deep_attributes) & ~ALWAYS
+    clear = (options.clear | options.deep_clear) & ~(ALWAYS | mount.MOUNT_ATTR_RDONLY)
+    propagation = options.propagation & ~mount.MS_REC
+    if attributes or clear or propagation:
+        mount.set_attributes(fd, attributes, clear=clear, propagation=propagation)
 
 
 def write_proc(ctx: Context, path: str, value: str) -> None:

@@ -135,14 +135,20 @@ def test_json_for_machines_is_written_without_blanks(oci: GockerOci, tmp_path: P
     assert text_of(f"{tmp_path}/log").startswith('{"level":"error","msg":"')
 
 
-def test_what_run_writes_into_a_pipe_has_no_carriage_returns(oci: GockerOci) -> None:
-    bundle = oci.bundle("b-c1", args=["sh", "-c", "echo one; echo two"], terminal=True)
+@pytest.mark.parametrize("verb", ["run", "exec"])
+def test_what_is_written_into_a_pipe_has_no_carriage_returns(oci: GockerOci, verb: str) -> None:
+    program = ["sh", "-c", "echo one; echo two"]
+    if verb == "run":
+        words = ["run", "-b", oci.bundle("b-c1", args=program, terminal=True), "c1"]
+    else:
+        oci.run()
+        words = ["exec", "--tty", "c1", *program]
     out = f"{oci.scratch}/written"
     parent, terminal = os.openpty()
     try:
         pid = os.posix_spawn(
             oci.program,
-            [oci.program, "--root", oci.root, "run", "-b", bundle, "c1"],
+            [oci.program, "--root", oci.root, *words],
             os.environ,
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, terminal, 0),
@@ -508,3 +514,99 @@ def test_a_root_follows_the_host_s_mounts_when_it_is_to(oci: GockerOci, propagat
     done = subprocess.run(command, capture_output=True, text=True, check=True, stdin=subprocess.DEVNULL)
     (root,) = [line.split() for line in done.stdout.splitlines() if line.split()[4] == "/"]
     assert root[6].startswith(tag), root
+
+
+def bound(source: str, target: str, *options: str, **more: Any) -> dict[str, Any]:
+    return {"type": "bind", "source": source, "destination": target, "options": [*options], **more}
+
+
+@pytest.fixture
+def rooted(oci: GockerOci, tmp_path: Path) -> Iterator[dict[str, Any]]:
+    """A config whose root is the test's own copy of the image."""
+    document = config()
+    root = f"{tmp_path}/rootfs"
+    subprocess.run(["cp", "-a", document["root"]["path"], root], check=True)
+    document["root"] = {"path": root}
+    for name in ("mnt", "final"):
+        os.makedirs(f"{root}/{name}", exist_ok=True)
+    yield document
+    oci("delete", "--force", "c1")
+
+
+def said_inside(oci: GockerOci, document: dict[str, Any], script: str) -> str:
+    document["process"]["args"] = ["sh", "-c", f"{script}; sleep 1000"]
+    document["process"]["capabilities"] = {}
+    bundle = oci.write("b-c1", document)
+    ran = oci("run", "--detach", "-b", bundle, "c1")
+    assert ran.code == 0, ran
+    out = oci.out
+    until(lambda: text_of(out) != "")
+    return text_of(out)
+
+
+@pytest.mark.parametrize("maps", [{}, {"uidMappings": [], "gidMappings": []}], ids=["plain", "mapped"])
+def test_a_source_in_the_root_has_the_mounts_made_before_it(
+    oci: GockerOci, rooted: dict[str, Any], tmp_path: Path, maps: dict[str, Any]
+) -> None:
+    root = rooted["root"]["path"]
+    os.makedirs(tmp_path / "host/below")
+    (tmp_path / "host/below/file").write_text("from the host\n")
+    for name in maps:
+        maps = {**maps, name: [{"containerID": 0, "hostID": 1000, "size": 10}]}
+    rooted["mounts"] += [
+        bound(f"{tmp_path}/host", "/mnt", "rbind", "rprivate"),
+        bound(f"{root}/mnt", f"{root}/final", "rbind", "rprivate", **maps),
+    ]
+    said = said_inside(oci, rooted, "cat /final/below/file; stat -c %u /final/below/file")
+    assert said == f"from the host\n{1000 if maps else 0}\n"
+
+
+def test_a_source_in_the_root_does_not_lead_out_of_it_by_a_link(
+    oci: GockerOci, rooted: dict[str, Any], tmp_path: Path
+) -> None:
+    root = rooted["root"]["path"]
+    (tmp_path / "secret").write_text("of the host\n")
+    os.symlink(f"{tmp_path}/secret", f"{root}/link")
+    rooted["mounts"].append(bound(f"{root}/link", "/final/file", "bind"))
+    assert "in the root: ENOENT" in oci.refused("create", "-b", oci.write("b-c1", rooted), "c1")
+
+
+@pytest.mark.parametrize("source", ["/proc", "/proc/sys", "/"])
+def test_a_source_in_the_root_is_not_the_own_proc_past_its_masks(
+    oci: GockerOci, rooted: dict[str, Any], source: str
+) -> None:
+    root = rooted["root"]["path"]
+    rooted["mounts"].append(bound(f"{root}{source}", "/final", "rbind"))
+    assert "the container's own /proc" in oci.refused("create", "-b", oci.write("b-c1", rooted), "c1")
+
+
+@pytest.mark.parametrize(("asked", "found"), [("rw", "rw"), ("nosuid", "ro")])
+def test_a_bind_is_writable_where_that_is_asked_for_and_else_as_on_the_host(
+    oci: GockerOci, rooted: dict[str, Any], tmp_path: Path, asked: str, found: str
+) -> None:
+    closed = f"{tmp_path}/closed"
+    os.mkdir(closed)
+    subprocess.run(["mount", "--bind", closed, closed], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", closed], check=True)
+        rooted["mounts"].append(bound(closed, "/mnt", "bind", asked))
+        said = said_inside(oci, rooted, "grep ' /mnt ' /proc/self/mounts")
+        oci.ok("delete", "--force", "c1")
+    finally:
+        subprocess.run(["umount", closed], check=True)
+    assert found in said.split()[3].split(",")
+
+
+@pytest.mark.parametrize("options", [["ro"], ["hidepid=invisible"], ["subset=pid"], ["noatime"]])
+def test_the_options_of_proc_are_those_of_the_config(oci: GockerOci, options: list[str]) -> None:
+    document = config()
+    document["mounts"][0]["options"] = ["nosuid", *options]
+    said = said_inside(oci, document, "grep ' /proc ' /proc/self/mounts")
+    assert {*options, "nosuid", "nodev", "noexec"} <= set(said.split()[3].split(","))
+
+
+def test_proc_has_no_programs_and_no_option_that_it_does_not_know(oci: GockerOci) -> None:
+    for option, reason in (("exec", "noexec"), ("nosuch=1", "nosuch")):
+        document = config()
+        document["mounts"][0]["options"] = [option]
+        assert reason in oci.refused("create", "-b", oci.write("b-c1", document), "c1")
