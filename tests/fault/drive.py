@@ -13,14 +13,26 @@ import errno
 import json
 import os
 import select
-import shutil
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from fcntl import F_DUPFD, fcntl
 from typing import Any, NoReturn
+
+from driving import (
+    SLOWNESS,
+    Job,
+    as_command,
+    chain,
+    children_of,
+    end_survivors,
+    events,
+    left_behind,
+    main,
+    outliving,
+    read,
+)
 
 import gocker.cli.audit
 import gocker.cli.group
@@ -28,20 +40,14 @@ import gocker.cli.plugins
 import gocker.cli.start
 import gocker.recovery
 from gocker import audit, claim, engine, images, launcher, plan, registry, state
-from gocker.auditevent import Chain, make_logger
-from gocker.auditlog import verify
 from gocker.cli import main as command
 from gocker.errors import AuditError, ExecError, GockerError
 from gocker.kernel import process, spawn, syscalls
 from gocker.plan import Step
 from gocker.planner import Planned
 
-Job = dict[str, Any]
 Fault = dict[str, Any]
 
-_SLOWNESS = float(os.environ.get("GOCKER_TEST_SLOWNESS", "1"))  # as in tests/support/command.py
-PATIENCE = 5.0 * _SLOWNESS  # seconds for what is dying to be gone
-_PR_SET_CHILD_SUBREAPER = 36
 _HIGH = 100  # where a fork keeps its fds to the driver: init uses the low ones
 _WARM = (
     audit,
@@ -212,27 +218,14 @@ class Faults:
 
 def be_gocker(argv: list[str], faults: list[Fault], wires: Wires, output: str) -> NoReturn:
     """The fork: the command, with its output in files."""
-    status = 99
-    try:
+
+    def whole() -> None:
         wires.into_fork()
-        null = os.open("/dev/null", os.O_RDONLY)
-        os.dup2(null, 0)
-        for target, name in ((1, "out"), (2, "err")):
-            os.dup2(os.open(f"{output}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), target)
-        os.environ.update(
-            GOCKER_STATE=f"{wires.scratch}/state", GOCKER_AUDIT_LOG=f"{wires.scratch}/log/audit.jsonl"
-        )
         sys.argv = ["gocker", *argv]
         Faults(faults, wires).arm()
         command.main()
-    except SystemExit as leave:
-        status = leave.code if isinstance(leave.code, int) else 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+
+    as_command(whole, wires.scratch, output)
 
 
 # --- the driver ---------------------------------------------------------------------------------------
@@ -265,7 +258,9 @@ def run_job(job: Job, scratch: str) -> dict[str, Any]:
             "survivors": survivors,
             "next": following,
             "next_seconds": time.monotonic() - began,
-            "left": left_behind(facts["id"], scratch),
+            "left": left_behind(
+                facts["id"], scratch, "state", (f"gocker/{facts['id']}", parent_of(scratch)), data=True
+            ),
             "events": events(scratch),
             "chain": chain(scratch),
             "calls": int(read(f"{scratch}/calls") or 0),
@@ -283,7 +278,7 @@ def broken_run(argv: list[str], job: Job, wires: Wires) -> int:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     poll.register(wires.said, select.POLLIN)
-    deadline = time.monotonic() + 20 * _SLOWNESS
+    deadline = time.monotonic() + 20 * SLOWNESS
     kill_at = time.monotonic() + job["kill_after"] if "kill_after" in job else deadline
     try:
         while True:
@@ -319,98 +314,11 @@ def wait_for(pid: int) -> int:
             return 128 - code if code < 0 else code
 
 
-def children_of(pid: int) -> list[int]:
-    return list(map(int, read(f"/proc/{pid}/task/{pid}/children").split()))
-
-
-def outliving(patience: float = PATIENCE) -> list[str]:
-    """The processes that are left once those which die by themselves have had the time to."""
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return []
-        if time.monotonic() > deadline:
-            return [f"process {pid} {read(f'/proc/{pid}/comm').strip()}" for pid in children_of(os.getpid())]
-        time.sleep(0.001)
-
-
-def end_survivors() -> None:
-    """So that one broken job does not break the next."""
-    while children := children_of(os.getpid()):
-        for pid in children:
-            os.kill(pid, signal.SIGKILL)
-        outliving(0.1)
-
-
-def left_behind(container: str, scratch: str) -> list[str]:
-    """Everything of the container that is still there."""
-    left = outliving()
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        lines = file.read().splitlines()
-    left += [f"mount {line.split()[4]}" for line in lines if scratch in line or container in line]
-    for line in lines:
-        mountpoint, kind = line.split()[4], line.partition(" - ")[2].split()[0]
-        if kind in {"cgroup", "cgroup2"}:
-            for path in (f"{mountpoint}/gocker/{container}", f"{mountpoint}/{parent_of(scratch)}"):
-                left += [f"cgroup {path}"] if os.path.exists(path) else []
-    path = f"{os.environ['GOCKER_ROOT']}/containers/{container}"
-    left += [f"files {path}"] if os.path.lexists(path) else []
-    for directory in ("containers", "names"):
-        if os.path.isdir(f"{scratch}/state/{directory}"):
-            left += [f"state {directory}/{name}" for name in os.listdir(f"{scratch}/state/{directory}")]
-    return left
-
-
 def parent_of(scratch: str) -> str:
     """A cgroup of this job's own, for --cgroup-parent."""
     driver, number = scratch.split("/")[-2:]
     return f"faulty-{driver}-{number}"
 
 
-def events(scratch: str) -> list[dict[str, Any]]:
-    lines = read(f"{scratch}/log/audit.jsonl").splitlines()
-    return [json.loads(line) for line in lines]
-
-
-def chain(scratch: str) -> str:
-    """ "" when the audit log is whole."""
-    try:
-        verify([f"{scratch}/log/audit.jsonl"], live=True)
-    except GockerError as error:
-        return str(error)
-    return ""
-
-
-def read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def warm_up() -> None:
-    make_logger(Chain(), {})
-    registry.Registry()
-
-
-def main() -> None:
-    base = sys.argv[1]
-    os.environ["GOCKER_ROOT"] = f"{base}/data"
-    syscalls.prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    warm_up()
-    for number, line in enumerate(sys.stdin):
-        scratch = f"{base}/{number}"
-        try:
-            answer = run_job(json.loads(line), scratch)
-        except Exception:
-            answer = {"broken": traceback.format_exc() + read(f"{scratch}/run.err")}
-        shutil.rmtree(scratch, ignore_errors=True)
-        print(json.dumps(answer), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    main(run_job, "run.err")

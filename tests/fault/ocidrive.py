@@ -11,17 +11,27 @@ import json
 import mmap
 import os
 import select
-import shutil
 import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 
 import drive
-from drive import Faults, chain, children_of, end_survivors, events, outliving, read, warm_up
+from drive import Faults
+from driving import (
+    SLOWNESS,
+    Job,
+    as_command,
+    chain,
+    children_of,
+    end_survivors,
+    events,
+    left_behind,
+    main,
+    read,
+)
 
 import gocker.cli.audit
 import gocker.cli.group
@@ -39,14 +49,10 @@ import gocker.ocicli.state
 import gocker.settling
 from gocker import claim, execing, launcher, lifecycle, state
 from gocker.cli import main as gocker_command
-from gocker.kernel import syscalls
 from gocker.ocicli import main as command
 from gocker.plan import Plan, Step
 from gocker.steps import barrier
 
-Job = dict[str, Any]
-_SLOWNESS = float(os.environ.get("GOCKER_TEST_SLOWNESS", "1"))
-_PR_SET_CHILD_SUBREAPER = 36
 _TRAPPED, _GO_ON = b"\1", b"\2"
 
 
@@ -147,27 +153,14 @@ class OciFaults(Faults):
 
 def be_command(argv: list[str], faults: list[Job], wires: Wires, output: str) -> NoReturn:
     """The fork: `audit` is gocker's, all others are verbs of gocker-oci."""
-    status = 99
-    try:
-        null = os.open("/dev/null", os.O_RDONLY)
-        os.dup2(null, 0)
-        for target, name in ((1, "out"), (2, "err")):
-            os.dup2(os.open(f"{output}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), target)
-        os.environ.update(
-            GOCKER_STATE=f"{wires.scratch}/state", GOCKER_AUDIT_LOG=f"{wires.scratch}/log/audit.jsonl"
-        )
+
+    def whole() -> None:
         oci = argv[0] != "audit"
         sys.argv = ["gocker-oci", "--root", f"{wires.scratch}/oci", *argv] if oci else ["gocker", *argv]
         OciFaults(faults, wires).arm()
         command.main() if oci else gocker_command.main()
-    except SystemExit as leave:
-        status = leave.code if isinstance(leave.code, int) else 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+
+    as_command(whole, wires.scratch, output)
 
 
 def call(argv: list[str], faults: list[Job], wires: Wires, number: int) -> Job:
@@ -177,7 +170,7 @@ def call(argv: list[str], faults: list[Job], wires: Wires, number: int) -> Job:
     pid = os.fork()
     if pid == 0:
         be_command(argv, faults, wires, output)
-    deadline = began + 20 * _SLOWNESS
+    deadline = began + 20 * SLOWNESS
     acts = {fault["act"] for fault in faults}
     pidfd = os.pidfd_open(pid)
     hung = False
@@ -210,7 +203,7 @@ def call(argv: list[str], faults: list[Job], wires: Wires, number: int) -> Job:
 
 def settle(count: int) -> None:
     """Wait until no more than `count` processes are left, what was orphaned among them."""
-    deadline = time.monotonic() + 3 * _SLOWNESS
+    deadline = time.monotonic() + 3 * SLOWNESS
     while len(children_of(os.getpid())) > count and time.monotonic() < deadline:
         for child in children_of(os.getpid()):
             with contextlib.suppress(ChildProcessError):
@@ -269,7 +262,7 @@ def run_job(job: Job, scratch: str) -> Job:
             "id": container,
             "calls": calls,
             "plan": json.loads(read(f"{scratch}/plan") or "{}"),
-            "left": left_behind(container, scratch),
+            "left": left_behind(container, scratch, "oci", [f"gocker/{container}"]),
             "events": events(scratch) if os.path.exists(f"{scratch}/log/audit.jsonl") else [],
             "chain": chain(scratch) if os.path.exists(f"{scratch}/log/audit.jsonl") else "",
             "hooks": read(f"{scratch}/hooks").split(),
@@ -279,36 +272,5 @@ def run_job(job: Job, scratch: str) -> Job:
         end_survivors()
 
 
-def left_behind(container: str, scratch: str) -> list[str]:
-    left = outliving()
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        lines = file.read().splitlines()
-    left += [f"mount {line.split()[4]}" for line in lines if scratch in line or container in line]
-    for line in lines:
-        mountpoint, kind = line.split()[4], line.partition(" - ")[2].split()[0]
-        path = f"{mountpoint}/gocker/{container}"
-        if kind in {"cgroup", "cgroup2"} and os.path.exists(path):
-            left.append(f"cgroup {path}")
-    for directory in ("containers", "names"):
-        if os.path.isdir(f"{scratch}/oci/{directory}"):
-            left += [f"state {directory}/{name}" for name in os.listdir(f"{scratch}/oci/{directory}")]
-    return left
-
-
-def main() -> None:
-    base = sys.argv[1]
-    os.environ["GOCKER_ROOT"] = f"{base}/data"
-    syscalls.prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    warm_up()
-    for number, line in enumerate(sys.stdin):
-        scratch = f"{base}/{number}"
-        try:
-            answer = run_job(json.loads(line), scratch)
-        except Exception:
-            answer = {"broken": traceback.format_exc() + read(f"{scratch}/0.err")}
-        shutil.rmtree(scratch, ignore_errors=True)
-        print(json.dumps(answer), flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    main(run_job, "0.err")
