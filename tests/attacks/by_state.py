@@ -10,7 +10,15 @@ from .lab import Done, Lab, Unclear, Verdict, broken, held, is_alive, text_of
 from .suite import attack
 
 OTHER = "/lab/others"
-NAME = "../others/victim"
+FROM_CONTAINERS = "../../others/containers"  # for a runtime whose containers lie one directory deeper
+NAMES = ("../others/victim", f"{FROM_CONTAINERS}/victim")
+
+
+def on_each(lab: Lab, *words: str, after: tuple[str, ...] = (), timeout: float = 10) -> Done:
+    """The same call by either path; the last one's outcome."""
+    for name in NAMES:
+        done = lab.call(*words, name, *after, timeout=timeout)
+    return done
 
 
 def victim(lab: Lab) -> int:
@@ -46,14 +54,14 @@ def untouched(lab: Lab, pid: int, done: Done) -> Verdict:
 def delete_by_path(lab: Lab) -> Verdict:
     """`delete --force ../others/victim`."""
     pid = victim(lab)
-    return untouched(lab, pid, lab.call("delete", "--force", NAME))
+    return untouched(lab, pid, on_each(lab, "delete", "--force"))
 
 
 @attack("R11", "ids are no paths")
 def kill_by_path(lab: Lab) -> Verdict:
     """`kill ../others/victim KILL`."""
     pid = victim(lab)
-    done = lab.call("kill", NAME, "KILL")
+    done = on_each(lab, "kill", after=("KILL",))
     lab.wait(lambda: not runs(pid), 0.5)
     return untouched(lab, pid, done)
 
@@ -62,18 +70,18 @@ def kill_by_path(lab: Lab) -> Verdict:
 def state_by_path(lab: Lab) -> Verdict:
     """`state ../others/victim`."""
     pid = victim(lab)
-    done = lab.call("state", NAME)
-    if str(pid) in done.out:
-        return broken("shows someone else's container")
-    return held(f"refused: {done.refusal}")
+    return _shown(lab, pid, "state")
 
 
 @attack("R11", "ids are no paths")
 def exec_by_path(lab: Lab) -> Verdict:
     """`exec ../others/victim PROGRAM`."""
     victim(lab)
-    done = lab.exec(["/bin/inside", "look"], NAME)
-    return broken("ran in someone else's container") if done.ran else held(f"refused: {done.refusal}")
+    for name in NAMES:
+        done = lab.exec(["/bin/inside", "look"], name)
+        if done.ran:
+            return broken("ran in someone else's container")
+    return held(f"refused: {done.refusal}")
 
 
 @attack("R11", "ids are no paths")
@@ -84,9 +92,10 @@ def start_by_path(lab: Lab) -> Verdict:
     output = f"/lab/tmp/call{lab.calls}.out"
     own = lab.bundle("own")
     lab.create(own, "own").must_succeed()
-    done = lab.call("start", "../others/waiting", timeout=4)
-    if lab.wait(lambda: "program=ran" in text_of(output), 1):
-        return broken("started someone else's container")
+    for name in ("../others/waiting", f"{FROM_CONTAINERS}/waiting"):
+        done = lab.call("start", name, timeout=4)
+        if lab.wait(lambda: "program=ran" in text_of(output), 1):
+            return broken("started someone else's container")
     return held(f"refused: {done.refusal}")
 
 
@@ -94,7 +103,7 @@ def start_by_path(lab: Lab) -> Verdict:
 def pause_by_path(lab: Lab) -> Verdict:
     """`pause ../others/victim`."""
     pid = victim(lab)
-    done = lab.call("pause", NAME)
+    done = on_each(lab, "pause")
     frozen = ""
     for point in ("/sys/fs/cgroup/freezer", "/sys/fs/cgroup"):
         for name in ("freezer.state", "cgroup.freeze"):
@@ -116,7 +125,7 @@ def update_by_path(lab: Lab) -> Verdict:
     path = "/lab/tmp/resources.json"
     with open(path, "w", encoding="utf-8") as file:
         file.write('{"pids": {"limit": 777}}')
-    done = lab.call("update", "--resources", path, NAME)
+    done = on_each(lab, "update", "--resources", path)
     for point in ("/sys/fs/cgroup/pids", "/sys/fs/cgroup"):
         limit = f"{point}/{lab.token}/victim/pids.max"
         if os.path.exists(limit):
@@ -127,10 +136,14 @@ def update_by_path(lab: Lab) -> Verdict:
 
 
 def _shown_by_path(lab: Lab, *words: str) -> Verdict:
-    pid = victim(lab)
-    done = lab.call(*words, NAME, timeout=4)
-    if str(pid) in done.out or "victim" in done.out or '"stats"' in done.out:
-        return broken("shows someone else's container")
+    return _shown(lab, victim(lab), *words)
+
+
+def _shown(lab: Lab, pid: int, *words: str) -> Verdict:
+    for name in NAMES:
+        done = lab.call(*words, name, timeout=4)
+        if str(pid) in done.out or '"victim"' in done.out or '"stats"' in done.out:
+            return broken("shows someone else's container")
     return held(f"refused: {done.refusal}")
 
 

@@ -63,7 +63,7 @@ def gocker_oci(runner: Runner) -> Runtime:
 @pytest.mark.parametrize("name", ATTACKS)
 def test_gocker_holds(runner: Runner, gocker_oci: Runtime, name: str) -> None:
     result = runner.run(ATTACKS[name], gocker_oci)
-    assert result.status in {"held", "not-applicable"}, result.reason
+    assert result.status in {"held", "not-applicable"}, f"{result.status}: {result.reason}"
 
 
 @pytest.mark.attacks

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gocker.errors import ImageError
@@ -62,6 +62,8 @@ def test_a_name_is_what_the_pattern_matches_in_full(text: str) -> None:
 
 
 @given(st.one_of(st.text(max_size=80), st.from_regex("(?i)sha256:[0-9a-f]{63,65}")))
+@example("sha256:" + "A" * 64)
+@example("sha256:" + "../" * 21 + "a")
 def test_a_digest_is_what_the_pattern_matches_in_full(text: str) -> None:
     assert is_digest(text) == bool(re.fullmatch("sha256:[0-9a-f]{64}", text))
 
