@@ -342,7 +342,7 @@ class Launcher:
         code = self._code
         if code is None:
             self._init_failed(words_from(failure))
-        self._init_failed(failure_of(failure.index, code.step(failure), code.error(failure)))
+        self._init_failed(failure_of(failure.place, code.step(failure), code.error(failure)))
 
     def _failed(self, number: int, what: str, reason: str, remedy: str, errno: int) -> StepError:
         total = self.total

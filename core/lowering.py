@@ -44,7 +44,7 @@ class Label:
 class Failure(NamedTuple):
     """What the executor says of a call that failed; `text` is the path or the kernel's own words."""
 
-    index: int  # of the step in the init phase
+    place: int  # of the step in the init phase
     at: int  # word in the step's chunk
     errno: int
     where: int  # kind of failure of a built-in, else 0
@@ -72,34 +72,36 @@ _FIRST_FREE, _SCRATCH, _MOST = 24, 8, 250
 # Operations and argument kinds of executor.c.
 _END, _CALL, _CATCH, _JUMP, _TEST, _LOAD, _STORE, _SET, _BUILTIN = range(9)
 _RETRY = 1
-_BUILTINS = {
-    name: number
-    for number, name in enumerate(
-        [
-            "fail",
-            "open_in",
-            "directory",
-            "file",
-            "directory_entry",
-            "file_entry",
-            "new_mount",
-            "magic",
-            "fd_path",
-            "text",
-            "find_program",
-            "set_user",
-            "drop_bounding",
-            "send_fd",
-            "await_start",
-            "exec",
-            "exit",
-            "disarm",
-            "decimal",
-        ]
-    )
-}
-WHERE_MOUNT, WHERE_SPLIT = 1, 30
+_BUILTIN_NAMES = (
+    "fail",
+    "open_in",
+    "directory",
+    "file",
+    "directory_entry",
+    "file_entry",
+    "new_mount",
+    "magic",
+    "fd_path",
+    "text",
+    "find_program",
+    "set_user",
+    "drop_bounding",
+    "send_fd",
+    "await_start",
+    "exec",
+    "exit",
+    "number",
+    "same",
+    "or",
+    "node",
+    "open_node",
+    "last_digits",
+)
+_BUILTINS = {name: number for number, name in enumerate(_BUILTIN_NAMES)}
+WHERE_SPLIT = 30
 QUIET, AT_HOST, PARKS, DISARMS = 1, 2, 4, 8
+ADDS_HOME, ADDS_PID, BY_STUB = 1, 2, 4
+"""Flags of the built-in `exec`."""
 _CHUNK = struct.Struct("=4I")
 _ALL = (1 << 64) - 1
 MOST_CHUNKS = 512
@@ -160,6 +162,7 @@ _NUMBERS = {**({"x86_64": _X86_64, "aarch64": _AARCH64}.get(_MACHINE, {})), **NU
 STAT_MODE, STAT_UID, STAT_GID, STAT_RDEV = (24, 28, 32, 40) if _MACHINE == "x86_64" else (16, 24, 28, 32)
 STAT_DEV, STAT_INO, STAT_SIZE = 0, 8, 144
 S_IFMT = 0o170000
+PROC_INODE = 1  # of the root of a procfs: PROC_ROOT_INO of the kernel's include/linux/proc_fs.h
 
 
 class NotLoweredError(Exception):
@@ -199,6 +202,7 @@ class Code:
         self.has_root = False
         self.has_home = False
         self.has_program = False
+        self.result = Register(0)  # where the last call left what it returned
         self._next = _FIRST_FREE + len(fds)
         self._free: list[int] = []
         self._scratch = _SCRATCH
@@ -372,11 +376,11 @@ class Code:
 
     def error(self, failure: Failure) -> Exception:
         """The exception that `execute` would have raised."""
-        return _error(failure, *self._raisers[failure.index].get(failure.at, ("", None, ())))
+        return _error(failure, *self._raisers[failure.place].get(failure.at, ("", None, ())))
 
     def step(self, failure: Failure) -> Step:
         """Which step failed."""
-        return self._steps[failure.index]
+        return self._steps[failure.place]
 
     def _emit(
         self,
@@ -407,6 +411,7 @@ class Code:
                 words.append(value & _ALL)  # type: ignore[operator]
             shift += 2
         register = self.scratch() if into is None else into
+        self.result = register
         words[at] = op | register << 8 | len(args) << 16 | flags << 20 | kinds << 24 | number << 36
         if op != _SET:
             self._raisers[-1][at] = (path, explain, self._wraps)
@@ -496,7 +501,7 @@ def words_from(failure: Failure) -> dict[str, Any]:
     if row is None:
         reason = f"{errno_name(failure.errno)}: {os.strerror(failure.errno)}"
         return {
-            "index": failure.index,
+            "index": failure.place,
             "what": "start it",
             "reason": reason,
             "remedy": "",
@@ -510,10 +515,6 @@ def _error(failure: Failure, path: str, explain: Explain | None, wraps: tuple[Wr
     number = failure.errno
     if failure.where and explain is not None:
         error = explain(failure)
-    elif failure.where == WHERE_MOUNT:
-        wrapped = GockerError.from_os("make file system", path, OSError(number, os.strerror(number)))
-        wrapped.reason = f"{wrapped.reason}: {failure.text}"
-        error = wrapped
     elif failure.where == WHERE_SPLIT:
         error = GockerError("make mount point", failure.text, "not a path that can be made", errno=number)
     elif failure.where:

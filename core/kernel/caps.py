@@ -78,7 +78,7 @@ _VERSION_3 = 0x20080522  # of capset(2): two 32-bit words a set
 _HEADER = struct.Struct("=Ii")
 _DATA = struct.Struct("=6I")  # effective, permitted, inheritable: low words, then high words
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
-_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
+PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, PR_CAP_AMBIENT_CLEAR_ALL = 47, 2, 4
 _MAX = 63  # what two words can hold
 
 
@@ -149,13 +149,16 @@ def drop_bounding(keep: Iterable[str]) -> None:
             prctl(_PR_CAPBSET_DROP, number)
         except OSError as error:
             if error.errno == errno.EINVAL and number:  # above the last that this kernel has
-                missing = [NAMES[n] for n in sorted(numbers) if n > number]
+                missing = [n for n in sorted(numbers) if n > number]
                 if missing:
-                    raise KernelError(
-                        "keep capability", missing[0], "this kernel does not have it", errno=errno.EINVAL
-                    ) from error
+                    raise not_in_kernel(missing[0]) from error
                 return
             raise
+
+
+def not_in_kernel(number: int) -> KernelError:
+    """What is said of a capability that is to be kept and is not there."""
+    return KernelError("keep capability", NAMES[number], "this kernel does not have it", errno=errno.EINVAL)
 
 
 def set_capabilities(
@@ -169,25 +172,36 @@ def set_capabilities(
     Raise KernelError when this process lacks one of them. Source: capset(2), PR_CAP_AMBIENT(2const).
     """
     kept = tuple(permitted_set)
-    masks = [_mask(names) for names in (effective, kept, inheritable)]
-    low, high = ([mask & 0xFFFFFFFF for mask in masks], [mask >> 32 for mask in masks])
-    prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    header, data = sets(effective, kept, inheritable)
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
     try:
-        call("capset", _HEADER.pack(_VERSION_3, 0), _DATA.pack(*low, *high))
+        call("capset", header, data)
         for name in ambient:
-            prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, NUMBERS[name], 0, 0)
+            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, NUMBERS[name], 0, 0)
     except PermissionError as error:
-        have = permitted()
-        lacking = [name for name in kept if name not in have]
-        raise KernelError(
-            "set capabilities",
-            ",".join(lacking or kept),
-            "gocker itself does not have it" if lacking else "the sets contradict each other",
-            remedy="start gocker with it, or leave it out by --cap-drop"
-            if lacking
-            else "see capabilities(7)",
-            errno=error.errno or 0,
-        ) from error
+        raise refused(kept, permitted(), error) from error
+
+
+def sets(
+    effective: Iterable[str], permitted_set: Iterable[str], inheritable: Iterable[str]
+) -> tuple[bytes, bytes]:
+    """The two structures of capset(2), by CAP_ names."""
+    masks = [_mask(names) for names in (effective, permitted_set, inheritable)]
+    low, high = ([mask & 0xFFFFFFFF for mask in masks], [mask >> 32 for mask in masks])
+    return _HEADER.pack(_VERSION_3, 0), _DATA.pack(*low, *high)
+
+
+def refused(kept: Iterable[str], have: Iterable[str], error: OSError) -> KernelError:
+    """What is said when a process that has `have` cannot make `kept` its own."""
+    kept, have = tuple(kept), set(have)
+    lacking = [name for name in kept if name not in have]
+    return KernelError(
+        "set capabilities",
+        ",".join(lacking or kept),
+        "gocker itself does not have it" if lacking else "the sets contradict each other",
+        remedy="start gocker with it, or leave it out by --cap-drop" if lacking else "see capabilities(7)",
+        errno=error.errno or 0,
+    )
 
 
 def _mask(names: Iterable[str]) -> int:

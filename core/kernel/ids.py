@@ -19,9 +19,9 @@ from gocker.kernel.syscalls import call, prctl
 PR_SET_PDEATHSIG, PR_GET_PDEATHSIG = 1, 2
 PR_SET_KEEPCAPS = 8
 PR_SET_NO_NEW_PRIVS = 38
-_CLOSE_RANGE_CLOEXEC = 4
-_MAX_FD = 0xFFFFFFFF
-_PATH_MAX = 4096
+CLOSE_RANGE_CLOEXEC = 4
+MAX_FD = 0xFFFFFFFF
+PATH_MAX = 4096
 
 
 def set_ids(uid: int, gid: int, groups: Sequence[int]) -> None:
@@ -37,8 +37,13 @@ def set_ids(uid: int, gid: int, groups: Sequence[int]) -> None:
     call("setresgid", gid, gid, gid)
     call("setresuid", uid, uid, uid)
     if os.getresuid() != (uid,) * 3 or os.getresgid() != (gid,) * 3:
-        raise KernelError("set ids", f"{uid}:{gid}", "the kernel said yes and did not")
+        raise not_taken(f"{uid}:{gid}")
     prctl(PR_SET_PDEATHSIG, int.from_bytes(signal.raw, sys.byteorder))
+
+
+def not_taken(who: str) -> KernelError:
+    """What is said where the kernel says yes, and the ids are others."""
+    return KernelError("set ids", who, "the kernel said yes and did not")
 
 
 def set_no_new_privileges() -> None:
@@ -51,14 +56,14 @@ def raw_getcwd() -> bytes:
 
     Source: getcwd(2), NOTES on the C library and the kernel.
     """
-    buffer = ctypes.create_string_buffer(_PATH_MAX)
-    call("getcwd", buffer, _PATH_MAX)
+    buffer = ctypes.create_string_buffer(PATH_MAX)
+    call("getcwd", buffer, PATH_MAX)
     return buffer.value
 
 
 def close_on_exec_from(first: int) -> None:
     """Let exec close every fd from `first` on; close_range(2), Linux 5.11."""
-    call("close_range", first, _MAX_FD, _CLOSE_RANGE_CLOEXEC)
+    call("close_range", first, MAX_FD, CLOSE_RANGE_CLOEXEC)
 
 
 def outlives_exec(fd: int) -> bool:
@@ -76,4 +81,4 @@ def close_all_but(keep: set[int]) -> None:
         if fd > first:
             call("close_range", first, fd - 1, 0)
         first = fd + 1
-    call("close_range", first, _MAX_FD, 0)
+    call("close_range", first, MAX_FD, 0)

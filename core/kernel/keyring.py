@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 
-from gocker.errors import KernelError
+from gocker.errors import GockerError, KernelError
 from gocker.kernel.syscalls import call
 
-_KEYCTL_JOIN_SESSION_KEYRING = 1
+JOIN = 1  # KEYCTL_JOIN_SESSION_KEYRING
+NO_KEYS = (errno.ENOSYS, errno.EPERM)
+"""Errors that mean that there are no keys to leave behind; `join_session_keyring` says why."""
 
 
 def join_session_keyring(name: str) -> bool:
@@ -20,10 +22,15 @@ def join_session_keyring(name: str) -> bool:
     caller's keys and is an error: raise KernelError. Source: keyctl(2), keyrings(7).
     """
     try:
-        call("keyctl", _KEYCTL_JOIN_SESSION_KEYRING, os.fsencode(name))
+        call("keyctl", JOIN, os.fsencode(name))
     except OSError as error:
-        if error.errno in {errno.ENOSYS, errno.EPERM}:
+        if error.errno in NO_KEYS:
             return False
-        remedy = "raise kernel.keys.maxkeys and kernel.keys.maxbytes" if error.errno == errno.EDQUOT else ""
-        raise KernelError.from_os("join session keyring", name, error, remedy=remedy) from error
+        raise refused(name, error) from error
     return True
+
+
+def refused(name: str, error: OSError) -> GockerError:
+    """What is said of any other error."""
+    remedy = "raise kernel.keys.maxkeys and kernel.keys.maxbytes" if error.errno == errno.EDQUOT else ""
+    return KernelError.from_os("join session keyring", name, error, remedy=remedy)

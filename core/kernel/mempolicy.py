@@ -30,10 +30,15 @@ def set_memory_policy(mode: int, nodes: Collection[int]) -> None:
 
     Source: set_mempolicy(2).
     """
+    mask, bits = node_mask(nodes)
+    call("set_mempolicy", mode, mask or None, bits)
+
+
+def node_mask(nodes: Collection[int]) -> tuple[bytes, int]:
+    """The mask of `nodes` and its length in bits as set_mempolicy(2) takes them; (b"", 0) for none."""
     if not nodes:
-        call("set_mempolicy", mode, None, 0)
-        return
+        return b"", 0
     words = max(nodes) // _WORD + 1
     mask = sum(1 << node for node in set(nodes)).to_bytes(words * _WORD // 8, "little")
     # The kernel takes one bit less than it is told: get_nodes() in mm/mempolicy.c.
-    call("set_mempolicy", mode, mask, words * _WORD + 1)
+    return mask, words * _WORD + 1

@@ -13,6 +13,7 @@ channel. All else goes over the channel, from the launcher. The first process is
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import struct
@@ -145,10 +146,10 @@ class Executor:
         if len(fds) > _MOST_FDS:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         rights = [(SOL_SOCKET, SCM_RIGHTS, struct.pack(f"={len(fds)}i", *fds))] if fds else []
-        try:
+        with contextlib.suppress(
+            BrokenPipeError, ConnectionResetError
+        ):  # what is read next says that it has ended
             self._channel.sendmsg([packet], rights)
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # it has ended: what is read next says so
 
     def born(self) -> tuple[int, int]:
         """(pid, pidfd) of the first process. Raise OSError."""

@@ -19,7 +19,7 @@ INSTRUCTION_SIZE = 8  # struct sock_filter
 MAX_INSTRUCTIONS = 4096  # BPF_MAXINSNS
 
 # include/uapi/linux/seccomp.h
-_SET_MODE_FILTER = 1
+SET_MODE_FILTER = 1
 FILTER_FLAGS = {
     "SECCOMP_FILTER_FLAG_LOG": 1 << 1,
     "SECCOMP_FILTER_FLAG_SPEC_ALLOW": 1 << 2,
@@ -99,7 +99,7 @@ def install_filter(program: bytes, flags: int = 0) -> int:
     """
     code = ctypes.create_string_buffer(program, len(program))
     header = _PROGRAM.pack(len(program) // INSTRUCTION_SIZE, ctypes.addressof(code))
-    return call("seccomp", _SET_MODE_FILTER, flags, header)
+    return call("seccomp", SET_MODE_FILTER, flags, header)
 
 
 def library_stamp() -> str:

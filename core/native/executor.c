@@ -63,7 +63,7 @@ enum {
 	NR_setresuid = 117, NR_getresuid = 118, NR_setresgid = 119, NR_getresgid = 120, NR_capget = 125,
 	NR_fstatfs = 138, NR_prctl = 157, NR_clock_gettime = 228, NR_exit_group = 231, NR_openat = 257,
 	NR_mkdirat = 258, NR_readlinkat = 267, NR_fchown = 93, NR_unshare = 272, NR_dup3 = 292, NR_accept4 = 288,
-	NR_setns = 308, NR_execveat = 322,
+	NR_setns = 308, NR_execveat = 322, NR_mknodat = 259,
 	O_DIRECTORY = 0200000, O_NOFOLLOW = 0400000,
 };
 
@@ -101,7 +101,7 @@ enum {
 	NR_setresuid = 147, NR_getresuid = 148, NR_setresgid = 149, NR_getresgid = 150, NR_capget = 90,
 	NR_fstatfs = 44, NR_prctl = 167, NR_clock_gettime = 113, NR_exit_group = 94, NR_openat = 56,
 	NR_mkdirat = 34, NR_readlinkat = 78, NR_fchown = 55, NR_unshare = 97, NR_dup3 = 24, NR_accept4 = 242,
-	NR_setns = 268, NR_execveat = 281,
+	NR_setns = 268, NR_execveat = 281, NR_mknodat = 33,
 	O_DIRECTORY = 040000, O_NOFOLLOW = 0100000,
 };
 
@@ -257,17 +257,22 @@ static int equals(const char *a, const char *b)
 	return *a == *b;
 }
 
-static char *decimal(char *to, u64 value)
+static char *digits(char *to, u64 value, u32 base)
 {
-	char digits[20];
+	char reversed[24];
 	int n = 0;
 
 	do
-		digits[n++] = '0' + value % 10;
-	while (value /= 10);
+		reversed[n++] = '0' + value % base;
+	while (value /= base);
 	while (n)
-		*to++ = digits[--n];
+		*to++ = reversed[--n];
 	return to;
+}
+
+static char *decimal(char *to, u64 value)
+{
+	return digits(to, value, 10);
 }
 
 static _Noreturn void leave(int status)
@@ -608,6 +613,76 @@ static long magic_of(long fd, long *magic)
 
 	*magic = buffer[0] & 0xffffffff;
 	return got;
+}
+
+/* ---- devices: steps/devices.py ---- */
+
+enum { WHERE_NODE = 2, S_IFIFO = 0010000 };
+enum { NR_open_tree = 428, NR_move_mount = 429, NR_mount_setattr = 442 };
+
+static int is_node(const struct status *status, u32 mode, u64 device)
+{
+	return (status->mode & S_IFMT) == (mode & S_IFMT) && ((mode & S_IFMT) == S_IFIFO || status->rdev == device);
+}
+
+/* 1 when it was made: what was there before, or is the host's, keeps its owner and gives 0. `bind` are MOUNT_ATTR_*. */
+static long make_node(long parent, const char *name, const char *path, u64 mode, u64 device, u64 bind)
+{
+	struct { u64 set, clear, propagation, userns; } attributes = { bind, 0, 0, 0 };
+	struct status status;
+	long source, target, got = call4(NR_mknodat, parent, name, mode, device);
+
+	if (got >= 0)
+		return 1;
+	if (got == -EEXIST) {
+		got = call4(NR_newfstatat, parent, name, &status, 0x100 /* AT_SYMLINK_NOFOLLOW */);
+		if (got < 0)
+			return failing(-got, 0, name);
+		return is_node(&status, mode, device) ? 0 : failing(EEXIST, WHERE_NODE, 0);
+	}
+	if (got != -EPERM && got != -EACCES)
+		return failing(-got, 0, name);
+	source = call4(NR_openat, AT_FDCWD, path, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+	if (source < 0)
+		return failing(-source, 0, path);
+	got = call2(NR_fstat, source, &status);
+	if (got < 0)
+		return failing(-got, 0, 0);
+	if (!is_node(&status, mode, device))
+		return failing(EEXIST, WHERE_NODE, 0);
+	target = file_entry(parent, name, 0644);
+	if (target < 0)
+		return target;
+	got = call3(NR_open_tree, source, "", 1 | O_CLOEXEC | AT_EMPTY_PATH);
+	if (got < 0)
+		return failing(-got, 0, 0);
+	close_fd(source);
+	source = got;
+	got = call5(NR_mount_setattr, source, "", AT_EMPTY_PATH, &attributes, sizeof attributes);
+	if (got >= 0)
+		got = call5(NR_move_mount, source, "", target, "", 0x44);
+	if (got < 0)
+		return failing(-got, 0, 0);
+	close_fd(source);
+	close_fd(target);
+	return 0;
+}
+
+/* An O_PATH fd of a character device. */
+static long open_node(long directory, const char *name, u64 device)
+{
+	struct status status;
+	long got, fd = call4(NR_openat, directory, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
+
+	if (fd < 0)
+		return failing(-fd, 0, name);
+	got = call2(NR_fstat, fd, &status);
+	if (got < 0)
+		return failing(-got, 0, 0);
+	if (is_node(&status, 0020000 /* S_IFCHR */, device))
+		return fd;
+	close_fd(fd);
+	return failing(19 /* ENODEV */, WHERE_NODE, 0);
 }
 
 /* ---- the program: steps/program.py ---- */
@@ -977,7 +1052,7 @@ static long give_stdio(u32 uid, int terminal)
 
 static long set_ids(u32 uid, u32 gid, u32 count)
 {
-	u32 id[3];
+	u32 id[6];
 	int signal = 0;
 	long got;
 
@@ -987,11 +1062,15 @@ static long set_ids(u32 uid, u32 gid, u32 count)
 	    (got = call3(NR_setresuid, uid, uid, uid)) < 0)
 		return failing(-got, 0, 0);
 	call3(NR_getresuid, id, id + 1, id + 2);
-	if (id[0] != uid || id[1] != uid || id[2] != uid)
-		return failing(EIO, WHERE_IDS, 0);
-	call3(NR_getresgid, id, id + 1, id + 2);
-	if (id[0] != gid || id[1] != gid || id[2] != gid)
-		return failing(EIO, WHERE_IDS, 0);
+	call3(NR_getresgid, id + 3, id + 4, id + 5);
+	for (int i = 0; i < 3; i++)
+		if (id[i] != uid || id[3 + i] != gid) {
+			char name[32], *end = decimal(name, uid);
+
+			*end++ = ':';
+			*decimal(end, gid) = 0;
+			return failing(0, WHERE_IDS, name);
+		}
 	call2(NR_prctl, PR_SET_PDEATHSIG, signal);
 	return 0;
 }
@@ -1225,12 +1304,15 @@ static long exec_program(const char *strings, u64 argc, u64 envc, u64 flags, lon
 
 enum {
 	B_FAIL, B_OPEN_IN, B_DIRECTORY, B_FILE, B_DIRECTORY_ENTRY, B_FILE_ENTRY, B_NEW_MOUNT, B_MAGIC, B_FD_PATH, B_TEXT,
-	B_FIND_PROGRAM, B_SET_USER, B_DROP_BOUNDING, B_SEND_FD, B_AWAIT_START, B_EXEC, B_EXIT, B_DISARM, B_DECIMAL,
+	B_FIND_PROGRAM, B_SET_USER, B_DROP_BOUNDING, B_SEND_FD, B_AWAIT_START, B_EXEC, B_EXIT, B_NUMBER, B_SAME, B_OR,
+	B_NODE, B_OPEN_NODE, B_LAST_DIGITS,
 };
 enum { WHERE_NO_CAPABILITY = 70 };
 
 static long drop_bounding(u64 keep)
 {
+	char name[8];
+
 	for (u32 number = 0; number < 64; number++) {
 		long got;
 
@@ -1240,9 +1322,10 @@ static long drop_bounding(u64 keep)
 		if (got == -EINVAL && number) { /* above the last that this kernel has */
 			if (!(keep >> number))
 				return 0;
-			for (number = 63; keep >> number << number != keep || !(keep >> number & 1);)
-				number--;
-			return failing(EINVAL, WHERE_NO_CAPABILITY, 0);
+			while (!(keep >> number & 1))
+				number++;
+			*decimal(name, number) = 0;
+			return failing(EINVAL, WHERE_NO_CAPABILITY, name);
 		}
 		if (got < 0)
 			return failing(-got, 0, 0);
@@ -1275,8 +1358,8 @@ static long builtin(u32 number, const u64 *a, const char *data)
 	long magic, got;
 
 	switch (number) {
-	case B_FAIL:
-		return failing(a[0], a[1], (const char *)a[2]);
+	case B_FAIL: /* an errno, or the result of a call */
+		return failing((long)a[0] < 0 ? -(int)a[0] : (int)a[0], a[1], (const char *)a[2]);
 	case B_OPEN_IN:
 		got = open_in(a[0], (const char *)a[1], a[2], a[3]);
 		return got < 0 ? failing(-got, 0, 0) : got;
@@ -1299,10 +1382,26 @@ static long builtin(u32 number, const u64 *a, const char *data)
 		end = decimal(end + 14, a[1]);
 		*end = 0;
 		return (long)end;
-	case B_DECIMAL:
-		end = decimal((char *)a[0], a[1]);
+	case B_NUMBER: /* a[1] in base a[2] and a NUL at a[0]; where the NUL is */
+		end = digits((char *)a[0], a[1], a[2]);
 		*end = 0;
 		return (long)end;
+	case B_LAST_DIGITS: /* of the digits from a[0] to the NUL at a[1] the last a[2], without zeros before */
+		if (a[1] - a[0] > a[2])
+			end = (char *)(a[1] - a[2]);
+		else
+			end = (char *)a[0];
+		while (*end == '0' && end[1])
+			end++;
+		return (long)end;
+	case B_SAME:
+		return a[0] == a[1];
+	case B_OR:
+		return a[0] | a[1];
+	case B_NODE:
+		return make_node(a[0], (const char *)a[1], (const char *)a[2], a[3], a[4], a[5]);
+	case B_OPEN_NODE:
+		return open_node(a[0], (const char *)a[1], a[2]);
 	case B_TEXT:
 		copy((char *)a[0], (const char *)a[1], length((const char *)a[1]) + 1);
 		return a[0] + length((const char *)a[1]);
@@ -1385,6 +1484,8 @@ static void run_chunk(const struct chunk *chunk)
 			}
 			registers[into] = got;
 			if (got < 0 && got > -4096) {
+				if (where) /* more than an errno: no `except OSError` would see it */
+					fail(here, -got);
 				while ((code[at] & 0xff) == OP_CATCH && (u64)-got != (code[at] >> 16 & 0xffff) &&
 				       code[at] >> 16 & 0xffff) /* 0 catches all */
 					at++;
@@ -1487,14 +1588,15 @@ static _Noreturn void run_program(const u8 *program, u32 chunks)
 		blob_size = chunk->reserved;
 		if (blob_size)
 			blob = program + chunk->size - (blob_size + 7) / 8 * 8;
-		start = now();
+		start = ready ? 0 : now(); /* a filter may forbid to ask for the time */
 		if (chunk->flags & AT_HOST)
 			ask_launcher(index);
 		else
 			run_chunk(chunk);
 		if (chunk->flags & DISARMS)
 			disarm();
-		times[time_count++] = now() - start;
+		if (!ready)
+			times[time_count++] = now() - start;
 		program += chunk->size;
 	}
 	leave(EXIT_GOCKER_FAILED);

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from gocker.kernel import ids, stub
 from gocker.kernel.process import PR_SET_PDEATHSIG
 from gocker.kernel.syscalls import prctl
+from gocker.lowering import Code
 from gocker.plan import Context, Step
 from gocker.steps.launch import GO, PARK
 
@@ -89,6 +90,13 @@ class AwaitStart(Step):
             signal.signal(number, handler or signal.SIG_DFL)
         listener.close()
         ctx.status = "created"
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        listener = code.fds.pop(_KEY)
+        kept = bytes(code.fds.values())
+        code.builtin("await_start", listener, code.data(kept or 1), len(kept))
+        code.release(listener)
 
 
 def _is_creators(connection: int, listener: _socket.socket) -> bool:

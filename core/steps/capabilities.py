@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from gocker.kernel import caps, ids
+from gocker.lowering import Code, Failure
 from gocker.plan import Context, Step
 
 _SYS_ADMIN = "CAP_SYS_ADMIN"
@@ -29,6 +30,15 @@ class DropBounding(Step):
     def execute(self, ctx: Context) -> None:
         """PR_CAPBSET_DROP for each."""
         caps.drop_bounding(self.keep)
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        numbers = {caps.NUMBERS[name] for name in self.keep}
+
+        def explain(failure: Failure) -> Exception:
+            return caps.not_in_kernel(int(failure.text))
+
+        code.builtin("drop_bounding", sum(1 << number for number in numbers), explain=explain)
 
 
 class SetCapabilities(Step):
@@ -62,6 +72,33 @@ class SetCapabilities(Step):
             effective, permitted = (*effective, _SYS_ADMIN), (*permitted, _SYS_ADMIN)
         caps.set_capabilities(effective, permitted, self.inheritable, self.ambient)
 
+    def emit(self, code: Code) -> None:
+        """The same, for root and for others."""
+        root, done = code.label(), code.label()
+        code.jump_if(code.call("geteuid"), 0, root)
+        self._emit_sets(code, self.ambient, self.ambient)
+        code.jump(done)
+        code.place(root)
+        self._emit_sets(code, self.effective, self.permitted)
+        code.place(done)
+
+    def _emit_sets(self, code: Code, effective: tuple[str, ...], permitted: tuple[str, ...]) -> None:
+        if self.until_filter and _SYS_ADMIN not in effective:
+            effective, permitted = (*effective, _SYS_ADMIN), (*permitted, _SYS_ADMIN)
+        header, data = caps.sets(effective, permitted, self.inheritable)
+        code.call("prctl", caps.PR_CAP_AMBIENT, caps.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+
+        def explain(error: Exception, failure: Failure) -> Exception:
+            if not isinstance(error, PermissionError):
+                return error
+            held = {name for number, name in enumerate(caps.NAMES) if failure.permitted >> number & 1}
+            return caps.refused(permitted, held, error)
+
+        with code.explained(explain):
+            code.call("capset", code.data(header), code.data(data))
+            for name in self.ambient:
+                code.call("prctl", caps.PR_CAP_AMBIENT, caps.PR_CAP_AMBIENT_RAISE, caps.NUMBERS[name], 0, 0)
+
 
 class NoNewPrivileges(Step):
     """No set-user-id program or file capability gives anything from here on."""
@@ -75,3 +112,7 @@ class NoNewPrivileges(Step):
     def execute(self, ctx: Context) -> None:
         """PR_SET_NO_NEW_PRIVS(2const)."""
         ids.set_no_new_privileges()
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        code.call("prctl", ids.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

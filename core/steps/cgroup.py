@@ -9,6 +9,7 @@ from typing import Any
 
 from gocker.errors import GockerError, HierarchyError, LimitError, errno_name
 from gocker.kernel import cgroupfs
+from gocker.lowering import Code
 from gocker.model import Hierarchy
 from gocker.plan import Context, Step
 
@@ -515,6 +516,17 @@ class JoinCgroup(Step):
             raise _attach_error(self.path, error) from error
         finally:
             os.close(fd)
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        fd = code.fds.pop(f"tasks:{self.path}")
+        path = self.path
+        with code.explained(
+            lambda error, _: _attach_error(path, error) if isinstance(error, OSError) else error
+        ):
+            code.call("write", fd, b"0", 1)
+        code.close(fd)
+        code.release(fd)
 
 
 def _attach_error(path: str, error: OSError) -> GockerError:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 
 from gocker.kernel import mount
+from gocker.lowering import Code, Register
 from gocker.plan import Context, Step
+from gocker.steps import emitting
 from gocker.steps.options import sort_options
-from gocker.steps.targets import system_directory
+from gocker.steps.targets import emit_system_directory, system_directory
 
 PATH = "/sys/fs/cgroup"
 
@@ -53,6 +55,43 @@ class MountCgroups(Step):
             mount.set_attributes(top, attributes & mount.MOUNT_ATTR_RDONLY)
         os.close(target)
         ctx.fds[self.target] = top
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        options = sort_options(self.options)
+        attributes = options.attributes | options.deep_attributes
+        target = emit_system_directory(code, self.target)
+        if len(self.rows) == 1 and not self.rows[0][0]:
+            top = self._emit_one(code, self.rows[0], attributes)
+            emitting.attach(code, top, target)
+        else:
+            bits = attributes & ~mount.MOUNT_ATTR_RDONLY
+            top = emitting.new_mount(code, "tmpfs", ("mode=755", "size=64k"), bits)
+            emitting.attach(code, top, target)
+            for row in self.rows:
+                self._emit_below(code, top, row, attributes)
+            emitting.set_attributes(code, top, attributes & mount.MOUNT_ATTR_RDONLY)
+        emitting.close(code, target)
+        code.fds[self.target] = top
+
+    def _emit_below(
+        self, code: Code, top: Register, row: tuple[str, str, tuple[str, ...], str], attributes: int
+    ) -> None:
+        directory = row[0]
+        code.call("mkdirat", top, os.fsencode(directory), 0o755, path=directory)
+        for name in directory.split(",") if "," in directory else ():
+            code.call("symlinkat", os.fsencode(directory), top, os.fsencode(name), path=directory)
+        fd = self._emit_one(code, row, attributes)
+        emitting.attach_at(code, fd, os.fsencode(directory), top)
+        emitting.close(code, fd)
+
+    def _emit_one(self, code: Code, row: tuple[str, str, tuple[str, ...], str], attributes: int) -> Register:
+        _, fstype, options, path = row
+        if not self.bind:
+            return emitting.new_mount(code, fstype, options, attributes)
+        fd = emitting.clone_tree(code, mount.AT_FDCWD, os.fsencode(path))
+        emitting.set_attributes(code, fd, attributes, propagation=mount.MS_PRIVATE)
+        return fd
 
     def _mount_below(self, top: int, row: tuple[str, str, tuple[str, ...], str], attributes: int) -> None:
         directory = row[0]

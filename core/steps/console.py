@@ -11,7 +11,9 @@ import termios
 from gocker.errors import KernelError
 from gocker.kernel import mount
 from gocker.kernel.inroot import DIRECTORY, IN_ROOT, SAME_MOUNT, make_file_entry, openat2
+from gocker.lowering import Code, NotLoweredError, Register
 from gocker.plan import Context, Step
+from gocker.steps import emitting
 from gocker.steps.devices import DEV
 
 PTS = "/dev/pts"
@@ -43,6 +45,17 @@ class OpenConsole(Step):
         os.close(target)
         os.close(bound)
 
+    def emit(self, code: Code) -> None:
+        """The same."""
+        if PTS not in code.fds:
+            raise NotLoweredError("no devpts is mounted")  # and so it fails
+        flags = os.O_RDWR | os.O_NOCTTY
+        slave = _emit_pair(code, emitting.openat2(code, code.fds[PTS], "ptmx", flags, SAME_MOUNT))
+        bound = emitting.clone_tree(code, slave)
+        target = code.builtin("file_entry", code.fds[DEV], b"console", 0o600, into=code.register())
+        emitting.attach(code, bound, target)
+        emitting.close(code, target, bound)
+
 
 class OpenPty(Step):
     """Make a pty pair of a container's own devpts, for one more process in it."""
@@ -71,15 +84,41 @@ class OpenPty(Step):
             mode[_OFLAG] &= ~termios.ONLCR
             termios.tcsetattr(slave, termios.TCSANOW, mode)
 
+    def emit(self, code: Code) -> None:
+        """The same, but for the modes of the line."""
+        if self.newlines:
+            raise NotLoweredError("a terminal without carriage returns")
+        root = emitting.open_root(code)
+        flags = os.O_RDWR | os.O_NOCTTY
+        master = emitting.openat2(code, root, f"{PTS}/ptmx", flags | os.O_NONBLOCK, IN_ROOT)
+        emitting.close(code, root)
+        code.call("fcntl", master, fcntl.F_SETFL, flags)
+        _emit_pair(code, master)
+
+
+def _not_on_devpts(what: str) -> KernelError:
+    return KernelError("open console", what, "it is not on a devpts", errno=errno.EXDEV)
+
+
+def _emit_pair(code: Code, master: Register) -> Register:
+    """As `_open_pair`."""
+    code.fds[PTMX] = master
+    emitting.require_magic(code, master, mount.DEVPTS_MAGIC, _not_on_devpts("/dev/pts/ptmx"))
+    code.call("ioctl", master, _TIOCSPTLCK, code.data(_UNLOCKED))
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+    slave = code.fds[CONSOLE] = code.call("ioctl", master, _TIOCGPTPEER, flags, into=code.register())
+    emitting.require_magic(code, slave, mount.DEVPTS_MAGIC, _not_on_devpts("its slave"))
+    return slave
+
 
 def _open_pair(ctx: Context, master: int) -> int:
     """The slave of `master`; both are left in `ctx.fds`."""
     ctx.fds[PTMX] = master
     if mount.file_system_magic(master) != mount.DEVPTS_MAGIC:
-        raise KernelError("open console", "/dev/pts/ptmx", "it is not on a devpts", errno=errno.EXDEV)
+        raise _not_on_devpts("/dev/pts/ptmx")
     fcntl.ioctl(master, _TIOCSPTLCK, _UNLOCKED)
     slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     ctx.fds[CONSOLE] = slave
     if mount.file_system_magic(slave) != mount.DEVPTS_MAGIC:
-        raise KernelError("open console", "its slave", "it is not on a devpts", errno=errno.EXDEV)
+        raise _not_on_devpts("its slave")
     return slave

@@ -10,8 +10,10 @@ import stat
 from gocker.errors import KernelError
 from gocker.kernel import mount
 from gocker.kernel.inroot import make_directory, make_file_entry
+from gocker.lowering import ROOT, Code, Register
 from gocker.plan import Context, Step
-from gocker.steps.targets import system_directory
+from gocker.steps import emitting
+from gocker.steps.targets import emit_system_directory, system_directory
 
 DEV = "/dev"
 NULL = "/dev/null"
@@ -72,6 +74,46 @@ class MakeDevices(Step):
             except FileExistsError:
                 pass  # the image's own /dev has one
 
+    def emit(self, code: Code) -> None:
+        """The same."""
+        if DEV not in code.fds:
+            code.fds[DEV] = emit_system_directory(code, DEV)
+        dev = code.fds[DEV]
+        for name in self.nodes:
+            _emit_node(code, dev, name, f"{DEV}/{name}", _NODE_MODE, NODES[name])
+        for path, kind, major, minor, mode, uid, gid in self.others:
+            parent, name = _emit_parent(code, path)
+            made = _emit_node(code, parent, name, path, _KINDS[kind] | mode, (major, minor))
+            there = code.label()
+            code.jump_if(made, 0, there)
+            code.call("fchownat", parent, os.fsencode(name), uid, gid, emitting.SYMLINK_NOFOLLOW, path=name)
+            code.place(there)
+            if parent != dev:
+                emitting.close(code, parent)
+        for name, target in _LINKS.items():
+            code.call("symlinkat", target.encode(), dev, name.encode(), path=target)
+            code.catch(errno.EEXIST)
+
+
+def _emit_node(
+    code: Code, parent: Register, name: str, path: str, mode: int, number: tuple[int, int]
+) -> Register:
+    """As `_make_node`."""
+    bits = mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NOEXEC
+    words = (os.fsencode(name), os.fsencode(path), mode, os.makedev(*number), bits)
+    return code.builtin("node", parent, *words, explain=lambda _: _not_this(path, mode, number))
+
+
+def _emit_parent(code: Code, path: str) -> tuple[Register, str]:
+    head, _, name = posixpath.normpath(path).rpartition("/")
+    if head == DEV:
+        return code.fds[DEV], name
+    below = head.startswith(f"{DEV}/")
+    directory = head.removeprefix(f"{DEV}/") if below else head or "/"
+    parent = code.fds[DEV] if below else ROOT
+    fd = code.builtin("directory", parent, os.fsencode(directory), 0o755, into=code.register())
+    return fd, name
+
 
 def _parent(ctx: Context, path: str) -> tuple[int, str]:
     """(fd of the directory, name): below the own /dev from its fd, else in the root."""
@@ -108,13 +150,18 @@ def _require_same(status: os.stat_result, path: str, mode: int, number: tuple[in
     there = (os.major(status.st_rdev), os.minor(status.st_rdev))
     if stat.S_IFMT(status.st_mode) == kind and (stat.S_ISFIFO(kind) or there == number):
         return
+    raise _not_this(path, mode, number)
+
+
+def _not_this(path: str, mode: int, number: tuple[int, int]) -> KernelError:
+    kind = stat.S_IFMT(mode)
     what = "character" if stat.S_ISCHR(kind) else "block"
     reason = (
         "something else is there"
         if stat.S_ISFIFO(kind)
         else f"it is not {what} device {number[0]}:{number[1]}"
     )
-    raise KernelError("make device", path, reason, errno=errno.EEXIST)
+    return KernelError("make device", path, reason, errno=errno.EEXIST)
 
 
 class RemountDevReadonly(Step):
@@ -129,6 +176,10 @@ class RemountDevReadonly(Step):
     def execute(self, ctx: Context) -> None:
         """Of the mount alone: what is mounted below keeps its own mode."""
         mount.set_attributes(ctx.fds[DEV], mount.MOUNT_ATTR_RDONLY)
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        emitting.set_attributes(code, code.fds[DEV], mount.MOUNT_ATTR_RDONLY)
 
 
 class AttachNull(Step):
@@ -148,6 +199,26 @@ class AttachNull(Step):
             os.close(write)
         os.dup2(fd, 0)
         os.close(fd)
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        fd = code.register()
+        empty, have = code.label(), code.label()
+        if DEV in code.fds:
+            emitting.close(code, emit_open_node(code, "null", code.fds[DEV]))
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            code.call("openat", code.fds[DEV], b"null", flags, 0, into=fd, path="null")
+            code.catch(errno.EPERM, empty)
+            code.catch(errno.EACCES, empty)
+            code.jump(have)
+        code.place(empty)
+        ends = code.data(8)
+        code.call("pipe2", ends, os.O_CLOEXEC)
+        code.load(ends, 4, into=fd)
+        code.close(code.load(ends + 4, 4))
+        code.place(have)
+        code.call("dup3", fd, 0, 0)
+        emitting.close(code, fd)
 
 
 def _open_null(ctx: Context) -> int:
@@ -180,9 +251,37 @@ def open_node(path: str, directory: int | None = None) -> int:
     number = NODES[path.rpartition("/")[2]]
     if not stat.S_ISCHR(status.st_mode) or (os.major(status.st_rdev), os.minor(status.st_rdev)) != number:
         os.close(fd)
-        reason = f"it is not character device {number[0]}:{number[1]}"
-        raise KernelError("open device", path, reason, errno=errno.ENODEV)
+        raise _no_device(path, number)
     return fd
+
+
+def _no_device(path: str, number: tuple[int, int]) -> KernelError:
+    reason = f"it is not character device {number[0]}:{number[1]}"
+    return KernelError("open device", path, reason, errno=errno.ENODEV)
+
+
+def emit_null_device(code: Code) -> Register:
+    """As `null_device`."""
+    fd = code.fds.get(NULL)
+    if fd is None:
+        inside = DEV in code.fds
+        fd = emit_open_node(code, "null", code.fds[DEV]) if inside else emit_open_node(code, NULL)
+        code.fds[NULL] = fd
+    return fd
+
+
+def emit_open_node(code: Code, path: str, directory: int = mount.AT_FDCWD) -> Register:
+    """As `open_node`."""
+    number = NODES[path.rpartition("/")[2]]
+    device = os.makedev(*number)
+    return code.builtin(
+        "open_node",
+        directory,
+        path.encode(),
+        device,
+        into=code.register(),
+        explain=lambda _: _no_device(path, number),
+    )
 
 
 def _bind_node(source: int, parent: int, name: str) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from typing import Any
 
-from gocker.errors import ExecError, GockerError, KernelError
+from gocker.errors import ExecError, GockerError, KernelError, UsageError
 from gocker.kernel import ids, stub
-from gocker.kernel.seccomp import install_filter
+from gocker.kernel.seccomp import INSTRUCTION_SIZE, SET_MODE_FILTER, install_filter
+from gocker.lowering import ADDS_HOME, ADDS_PID, BY_STUB, Code, Failure
 from gocker.plan import Context, Step
 from gocker.steps import quote
-from gocker.steps.program import find_program
+from gocker.steps.program import FindProgram, find_program
 
 
 class CloseFds(Step):
@@ -31,6 +33,13 @@ class CloseFds(Step):
         ids.close_on_exec_from(status + 1)
         # Below it, what the caller passed on outlives an exec already; what gocker opened there does not.
         os.set_inheritable(status, True)
+
+    def emit(self, code: Code) -> None:
+        """The same, but that there is no stub to hand the socket to, other than for --init."""
+        status = stub.STATUS_FD + self.preserve
+        code.call("close_range", status + 1, ids.MAX_FD, ids.CLOSE_RANGE_CLOEXEC)
+        if "stub" in code.fds:
+            code.call("fcntl", status, fcntl.F_SETFD, 0)
 
 
 class InstallSeccomp(Step):
@@ -60,8 +69,23 @@ class InstallSeccomp(Step):
         try:
             return install_filter(self.program, self.flags)
         except OSError as error:
-            remedy = "--security-opt no-new-privileges" if error.errno == errno.EACCES else ""
-            raise KernelError.from_os("install seccomp filter", self.profile, error, remedy=remedy) from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: Exception, _: object = None) -> Exception:
+        if not isinstance(error, OSError):
+            return error
+        remedy = "--security-opt no-new-privileges" if error.errno == errno.EACCES else ""
+        return KernelError.from_os("install seccomp filter", self.profile, error, remedy=remedy)
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        length = len(self.program) // INSTRUCTION_SIZE
+        header = code.data(length.to_bytes(2, "little") + bytes(14))  # struct sock_fprog
+        address = code.scratch()
+        code.set(address, code.data(self.program))
+        code.store(address, header + 8, 8)
+        with code.explained(self._refused):
+            code.call("seccomp", SET_MODE_FILTER, self.flags, header)
 
     def to_json(self) -> dict[str, Any]:
         """Without the program."""
@@ -106,8 +130,32 @@ class Exec(Step):
                 stub.STATUS_FD + self.preserve,
             )
         except OSError as error:
-            remedy = "shorten the arguments or the environment" if error.errno == errno.E2BIG else ""
-            raise ExecError("exec", program, _reason(error), remedy=remedy, errno=error.errno or 0) from error
+            raise _refused(program, error) from error
+
+    def emit(self, code: Code) -> None:
+        """execve(2) of the program itself, which the executor is as good a last hop to as the stub; --init needs that."""
+        env = self.env
+        flags = 0
+        if code.has_home and not dict(env).get("HOME"):
+            env = tuple(pair for pair in env if pair[0] != "HOME")
+            flags |= ADDS_HOME
+        if self.listen:
+            env = tuple(pair for pair in env if pair[0] != "LISTEN_PID")
+            flags |= 0 if self.init else ADDS_PID
+        if not code.has_program:
+            FindProgram(name=self.argv[0], path=dict(self.env).get("PATH")).emit(code)
+        words = [*map(os.fsencode, self.argv), *(os.fsencode(f"{name}={value}") for name, value in env)]
+        if any(b"\0" in word for word in words):
+            raise UsageError("exec", self.argv[0], "an argument or variable holds a NUL byte")
+        strings = code.data(b"".join(word + b"\0" for word in words))
+        by_stub = code.fds.get("stub", 0) if self.init else 0
+        flags |= BY_STUB if self.init else 0
+
+        def explain(error: Exception, _: Failure) -> Exception:
+            return _refused(self.argv[0], error) if isinstance(error, OSError) else error
+
+        with code.explained(explain):
+            code.builtin("exec", strings, len(self.argv), len(env), flags, by_stub)
 
     def _listening(self) -> tuple[tuple[str, str], ...]:
         """The environment with the program's own pid, which is this process's: below --init nobody knows it yet."""
@@ -117,6 +165,11 @@ class Exec(Step):
     def to_json(self) -> dict[str, Any]:
         """With the names of the environment, not its values."""
         return {**super().to_json(), "env": [name for name, _ in self.env]}
+
+
+def _refused(program: str, error: OSError) -> ExecError:
+    remedy = "shorten the arguments or the environment" if error.errno == errno.E2BIG else ""
+    return ExecError("exec", program, _reason(error), remedy=remedy, errno=error.errno or 0)
 
 
 def _reason(error: OSError) -> str:

@@ -10,14 +10,14 @@ import errno
 import os
 
 from gocker.errors import GockerError, KernelError
-from gocker.kernel import ids
+from gocker.kernel import ids, keyring
 from gocker.kernel.inroot import DIRECTORY, IN_ROOT, make_directory, openat2
-from gocker.kernel.keyring import join_session_keyring
 from gocker.kernel.process import PR_SET_DUMPABLE
 from gocker.kernel.syscalls import prctl
+from gocker.lowering import Code, Failure
 from gocker.model import ContainerSpec
 from gocker.plan import Context, Step
-from gocker.steps import quote
+from gocker.steps import emitting, quote
 from gocker.steps.capabilities import DropBounding, NoNewPrivileges, SetCapabilities
 from gocker.steps.exec import CloseFds, Exec, InstallSeccomp
 from gocker.steps.program import FindProgram
@@ -41,6 +41,10 @@ class Undumpable(Step):
         """PR_SET_DUMPABLE(2const)."""
         prctl(PR_SET_DUMPABLE, 0)
 
+    def emit(self, code: Code) -> None:
+        """The same."""
+        code.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
+
 
 class SetSid(Step):
     """Lead a session of its own: no terminal of the caller is within reach."""
@@ -59,6 +63,17 @@ class SetSid(Step):
             if os.getsid(0) != os.getpid():
                 raise
 
+    def emit(self, code: Code) -> None:
+        """The same."""
+        leads, done = code.label(), code.label()
+        code.call("setsid")
+        code.catch(errno.EPERM, leads)
+        code.jump(done)
+        code.place(leads)
+        code.jump_if(code.builtin("same", code.call("getsid", 0), code.call("getpid")), 1, done)
+        code.builtin("fail", errno.EPERM, 0)
+        code.place(done)
+
 
 class JoinSessionKeyring(Step):
     """Leave the caller's session keyring for the container's; core/kernel/keyring.py says when not."""
@@ -73,7 +88,18 @@ class JoinSessionKeyring(Step):
 
     def execute(self, ctx: Context) -> None:
         """KEYCTL_JOIN_SESSION_KEYRING."""
-        join_session_keyring(self.name)
+        keyring.join_session_keyring(self.name)
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+
+        def explain(error: Exception, _: Failure) -> Exception:
+            return keyring.refused(self.name, error) if isinstance(error, OSError) else error
+
+        with code.explained(explain):
+            code.call("keyctl", keyring.JOIN, os.fsencode(self.name))
+            for number in keyring.NO_KEYS:
+                code.catch(number)
 
 
 class Umask(Step):
@@ -90,6 +116,10 @@ class Umask(Step):
     def execute(self, ctx: Context) -> None:
         """umask(2)."""
         os.umask(self.mask)
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        code.call("umask", self.mask)
 
 
 class Chdir(Step):
@@ -127,16 +157,45 @@ class Chdir(Step):
                     raise
                 return make_directory(root, self.path)
         except (OSError, GockerError) as error:
-            if isinstance(error, GockerError):
-                raise GockerError("enter", self.path, error.reason, errno=error.errno) from error
-            raise GockerError.from_os("enter", self.path, error) from error
+            raise self._explained(error) from error
+
+    def _explained(self, error: Exception, _: object = None) -> Exception:
+        if isinstance(error, GockerError):
+            return GockerError("enter", self.path, error.reason, errno=error.errno)
+        return GockerError.from_os("enter", self.path, error) if isinstance(error, OSError) else error
+
+    def emit(self, code: Code) -> None:
+        """The same; with the raw getcwd(2)."""
+        root = emitting.open_root(code)
+        missing, there = code.label(), code.label()
+        with code.explained(self._explained):
+            fd = emitting.openat2(code, root, self.path, DIRECTORY, IN_ROOT)
+            if self.create:
+                code.catch(errno.ENOENT, missing)
+                code.jump(there)
+                code.place(missing)
+                code.builtin("directory", root, os.fsencode(self.path), 0o755, into=fd)
+                code.place(there)
+        emitting.close(code, root)
+        code.call("fchdir", fd)
+        emitting.close(code, fd)
+        inside = code.label()
+        cwd = code.data(ids.PATH_MAX)
+        code.call("getcwd", cwd, ids.PATH_MAX)
+        code.jump_if(code.load(cwd, 1), ord("/"), inside)
+        code.builtin("fail", errno.EXDEV, 1, cwd, explain=lambda failure: _outside(failure.text))
+        code.place(inside)
 
 
 def require_inside() -> None:
     """Raise KernelError unless the working directory lies below the root directory."""
     cwd = ids.raw_getcwd()
     if not cwd.startswith(b"/"):
-        raise KernelError("enter", os.fsdecode(cwd), "it lies outside the container", errno=errno.EXDEV)
+        raise _outside(os.fsdecode(cwd))
+
+
+def _outside(cwd: str) -> KernelError:
+    return KernelError("enter", cwd, "it lies outside the container", errno=errno.EXDEV)
 
 
 def parent_steps(spec: ContainerSpec) -> tuple[Step, ...]:

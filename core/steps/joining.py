@@ -5,6 +5,7 @@ from __future__ import annotations
 from gocker.errors import StateError
 from gocker.kernel.process import PR_SET_PDEATHSIG, start_time
 from gocker.kernel.syscalls import prctl
+from gocker.lowering import Code
 from gocker.plan import Context, Step
 
 
@@ -43,3 +44,7 @@ class LetGo(Step):
     def execute(self, ctx: Context) -> None:
         """PR_SET_PDEATHSIG(2const)."""
         prctl(PR_SET_PDEATHSIG, 0)
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        code.call("prctl", PR_SET_PDEATHSIG, 0, 0, 0, 0)

@@ -11,10 +11,11 @@ import os
 
 from gocker.errors import KernelError, UsageError
 from gocker.kernel.lsm import apparmor_enabled, selinux_enabled
+from gocker.lowering import Code, Label
 from gocker.model import ContainerSpec
 from gocker.plan import Context, Step
 from gocker.steps import quote
-from gocker.steps.procfs import write_proc
+from gocker.steps.procfs import emit_write_proc, write_proc
 
 _CONTEXTS = frozenset({"context", "fscontext", "defcontext", "rootcontext"})  # mount(8)
 _LABELLED_BY_POLICY = frozenset({"proc", "sysfs"})
@@ -42,8 +43,24 @@ class ApparmorProfile(Step):
             except FileNotFoundError:
                 _write_own(ctx, _ATTRIBUTE, command)
         except OSError as error:
-            remedy = "load it: apparmor_parser" if error.errno == errno.ENOENT else ""
-            raise KernelError.from_os("apply AppArmor profile", self.profile, error, remedy=remedy) from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: Exception, _: object = None) -> Exception:
+        if not isinstance(error, OSError):
+            return error
+        remedy = "load it: apparmor_parser" if error.errno == errno.ENOENT else ""
+        return KernelError.from_os("apply AppArmor profile", self.profile, error, remedy=remedy)
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        command = f"exec {self.profile}"
+        older, done = code.label(), code.label()
+        with code.explained(self._refused):
+            _emit_own(code, _APPARMOR, command, older)
+            code.jump(done)
+            code.place(older)
+            _emit_own(code, _ATTRIBUTE, command)
+        code.place(done)
 
 
 class SelinuxLabel(Step):
@@ -62,11 +79,31 @@ class SelinuxLabel(Step):
         try:
             _write_own(ctx, _ATTRIBUTE, self.label)
         except OSError as error:
-            raise KernelError.from_os("apply SELinux label", self.label, error) from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: Exception, _: object = None) -> Exception:
+        return (
+            KernelError.from_os("apply SELinux label", self.label, error)
+            if isinstance(error, OSError)
+            else error
+        )
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        with code.explained(self._refused):
+            _emit_own(code, _ATTRIBUTE, self.label)
 
 
 def _write_own(ctx: Context, path: str, value: str) -> None:
     write_proc(ctx, f"{os.getpid()}/{path}", value)
+
+
+def _emit_own(code: Code, path: str, value: str, missing: Label | None = None) -> None:
+    """As `_write_own`; to `missing` where there is no such file."""
+    place = code.data(64 + len(path))
+    end = code.builtin("number", place, code.call("getpid"), 10)
+    code.builtin("text", end, f"/{path}".encode())
+    emit_write_proc(code, place, value, missing)
 
 
 def label_steps(

@@ -14,6 +14,7 @@ from gocker.errors import KernelError
 from gocker.kernel import mount, process
 from gocker.kernel.spawn import spawn
 from gocker.kernel.syscalls import call, unshare
+from gocker.lowering import Code
 from gocker.plan import Context, Step
 
 GO, CONSOLE, LISTENER = b"go", b"console", b"listener"
@@ -121,6 +122,10 @@ class UnshareCgroup(Step):
         """unshare(CLONE_NEWCGROUP)."""
         unshare(process.CLONE_NEWCGROUP)
 
+    def emit(self, code: Code) -> None:
+        """The same."""
+        code.call("unshare", process.CLONE_NEWCGROUP)
+
 
 class BecomeRoot(Step):
     """Take on uid and gid 0 of a user namespace; before that the process has no mapped ids."""
@@ -136,6 +141,12 @@ class BecomeRoot(Step):
         call("setgroups", 0, None)
         call("setresgid", 0, 0, 0)
         call("setresuid", 0, 0, 0)
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        code.call("setgroups", 0, 0)
+        code.call("setresgid", 0, 0, 0)
+        code.call("setresuid", 0, 0, 0)
 
 
 class AttachConsole(Step):
@@ -160,3 +171,16 @@ class AttachConsole(Step):
             os.dup2(slave, target)
         os.close(slave)
         os.close(master)
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        master, slave = code.fds.pop("ptmx"), code.fds.pop("console")
+        code.builtin("send_fd", CONSOLE, len(CONSOLE), master)
+        code.call("ioctl", slave, _TIOCSCTTY, 0)
+        if code.window:
+            code.call("ioctl", slave, _TIOCSWINSZ, code.data(code.window))
+        for target in (0, 1, 2):
+            code.call("dup3", slave, target, 0)
+        for fd in (slave, master):
+            code.close(fd)
+            code.release(fd)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 
-from gocker.errors import KernelError
+from gocker.errors import GockerError, KernelError
 from gocker.kernel import caps, rlimit
 from gocker.kernel.inroot import RESOLVE_NO_MAGICLINKS, RESOLVE_NO_XDEV, openat2
 from gocker.kernel.mount import PROC_MAGIC, file_system_magic
+from gocker.lowering import Code, Failure
 from gocker.model import ContainerSpec
 from gocker.plan import Context, Step
 
@@ -59,20 +60,41 @@ class SetRlimits(Step):
         for name, soft, hard in self.limits:
             _set_rlimit(0, name, soft, hard)
 
+    def emit(self, code: Code) -> None:
+        """The same."""
+        for limit in self.limits:
+            name, soft, hard = limit
+
+            def explain(error: Exception, failure: Failure, limit: tuple[str, int, int] = limit) -> Exception:
+                held = failure.permitted >> caps.NUMBERS[_SYS_RESOURCE] & 1
+                return (
+                    _refused(error, limit, has_resource=bool(held)) if isinstance(error, OSError) else error
+                )
+
+            with code.explained(explain):
+                pair = code.data(soft.to_bytes(8, "little") + hard.to_bytes(8, "little"))
+                code.call("prlimit64", 0, rlimit.NUMBERS[name], pair, 0)
+
 
 def _set_rlimit(pid: int, name: str, soft: int, hard: int) -> None:
     try:
         rlimit.set_rlimit(pid, name, soft, hard)
     except OSError as error:
-        remedy = _needs_resource(error) or "no more than sysctl fs.nr_open" * (name == "nofile")
-        target = f"{name}={rlimit.format_value(soft)}:{rlimit.format_value(hard)}"
-        raise KernelError.from_os("set ulimit", target, error, remedy=remedy) from error
+        held = _SYS_RESOURCE in caps.permitted()
+        raise _refused(error, (name, soft, hard), has_resource=held) from error
 
 
-def _needs_resource(error: OSError) -> str:
+def _refused(error: OSError, limit: tuple[str, int, int], *, has_resource: bool) -> GockerError:
+    name, soft, hard = limit
+    remedy = _needs_resource(error, has_resource) or "no more than sysctl fs.nr_open" * (name == "nofile")
+    target = f"{name}={rlimit.format_value(soft)}:{rlimit.format_value(hard)}"
+    return KernelError.from_os("set ulimit", target, error, remedy=remedy)
+
+
+def _needs_resource(error: OSError, has_resource: bool) -> str:
     """The remedy where this process lacks the capability for what is above or below the usual."""
     refused = error.errno in {errno.EPERM, errno.EACCES}
-    return f"gocker needs {_SYS_RESOURCE} for it" if refused and _SYS_RESOURCE not in caps.permitted() else ""
+    return f"gocker needs {_SYS_RESOURCE} for it" if refused and not has_resource else ""
 
 
 class OomScoreAdj(Step):
@@ -103,7 +125,8 @@ class OomScoreAdj(Step):
             os.write(fd, b"%d" % self.value)
         except OSError as error:
             target = f"oom_score_adj={self.value}"
-            raise KernelError.from_os("set", target, error, remedy=_needs_resource(error)) from error
+            remedy = _needs_resource(error, _SYS_RESOURCE in caps.permitted())
+            raise KernelError.from_os("set", target, error, remedy=remedy) from error
         finally:
             os.close(fd)
 

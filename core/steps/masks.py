@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 from gocker.kernel import mount
 from gocker.kernel.inroot import IN_ROOT, openat2
+from gocker.lowering import ROOT, S_IFMT, STAT_MODE, Code, Label, Register
 from gocker.plan import Context, Step
-from gocker.steps.devices import null_device
-from gocker.steps.targets import anchor
+from gocker.steps import emitting
+from gocker.steps.devices import emit_null_device, null_device
+from gocker.steps.targets import anchor, emit_anchor
 
 
 class MaskPaths(Step):
@@ -43,6 +46,36 @@ class MaskPaths(Step):
         if empty >= 0:
             os.close(empty)
 
+    def emit(self, code: Code) -> None:
+        """The same; but the null device is opened, and proved, also where there is nothing to cover with it."""
+        null, empty = emit_null_device(code), code.register()
+        cover, target = code.register(), code.register()
+        code.set(empty, -1)
+        for path in self.paths:
+            absent, directory, first, attach = (code.label() for _ in range(4))
+            _emit_existing(code, path, target, absent)
+            emitting.jump_if_directory(code, emitting.fstat(code, target), directory)
+            emitting.clone_tree(code, null, into=cover)
+            code.jump(attach)
+            code.place(directory)
+            code.jump_if(empty, -1, first)
+            emitting.clone_tree(code, empty, into=cover)
+            code.jump(attach)
+            code.place(first)
+            emitting.new_mount(code, "tmpfs", ("size=4k", "mode=755"), _EMPTY_ATTRIBUTES, into=empty)
+            code.call("dup", empty, into=cover)
+            code.place(attach)
+            emitting.attach(code, cover, target)
+            code.close(cover)
+            code.close(target)
+            code.place(absent)
+        none = code.label()
+        code.jump_if(empty, -1, none)
+        code.close(empty)
+        code.place(none)
+        for register in (empty, cover, target):
+            code.release(register)
+
 
 class ReadonlyPaths(Step):
     """Make each path that is there, and what is below it, read-only."""
@@ -73,6 +106,27 @@ class ReadonlyPaths(Step):
             os.close(cover)
             os.close(target)
 
+    def emit(self, code: Code) -> None:
+        """The same."""
+        cover, target = code.register(), code.register()
+        for path in self.paths:
+            absent, plain = code.label(), code.label()
+            _emit_existing(code, path, target, absent)
+            mode = code.load(emitting.fstat(code, target) + STAT_MODE, 4)
+            code.jump_if(mode, stat.S_IFLNK, plain, S_IFMT, other=True)
+            code.close(target)
+            emitting.openat2(code, ROOT, path, os.O_PATH, IN_ROOT, into=target)
+            _emit_absent(code, absent)
+            code.place(plain)
+            emitting.clone_tree(code, target, recursive=True, into=cover)
+            emitting.set_attributes(code, cover, mount.MOUNT_ATTR_RDONLY, recursive=True)
+            emitting.attach(code, cover, target)
+            code.close(cover)
+            code.close(target)
+            code.place(absent)
+        code.release(cover)
+        code.release(target)
+
 
 _EMPTY_ATTRIBUTES = (
     mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_NOSUID | mount.MOUNT_ATTR_NODEV | mount.MOUNT_ATTR_NOEXEC
@@ -85,6 +139,18 @@ def _open_existing(ctx: Context, path: str) -> int:
         return openat2(fd, rest, os.O_PATH | os.O_NOFOLLOW, resolve)
     except (FileNotFoundError, NotADirectoryError):  # ENOTDIR: a part of the path is a file
         return -1
+
+
+def _emit_existing(code: Code, path: str, target: Register, absent: Label) -> None:
+    """As `_open_existing`; to `absent` where there is nothing."""
+    fd, rest, resolve = emit_anchor(code, path)
+    emitting.openat2(code, fd, rest, os.O_PATH | os.O_NOFOLLOW, resolve, into=target)
+    _emit_absent(code, absent)
+
+
+def _emit_absent(code: Code, absent: Label) -> None:
+    code.catch(errno.ENOENT, absent)
+    code.catch(errno.ENOTDIR, absent)
 
 
 def _follow(ctx: Context, path: str) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Collection
 
 from gocker.errors import KernelError, UsageError
-from gocker.kernel.mempolicy import FLAGS, MAX_NODE, MODES, set_memory_policy
+from gocker.kernel.mempolicy import FLAGS, MAX_NODE, MODES, node_mask, set_memory_policy
 from gocker.limits import parse_list
+from gocker.lowering import Code
 from gocker.model import MemoryPolicy
 from gocker.plan import Context, Step
 
@@ -27,16 +29,32 @@ class SetMemoryPolicy(Step):
 
     def execute(self, ctx: Context) -> None:
         """set_mempolicy(2) of this process, in the container's cgroups."""
-        mode = MODES[self.mode] | sum(FLAGS[name] for name in self.flags)
         try:
-            set_memory_policy(mode, parse_list(self.nodes, "memoryPolicy") if self.nodes else ())
+            set_memory_policy(self._mode(), self._nodes())
         except OSError as error:
-            remedy = {
-                errno.EINVAL: "name nodes that are online and in the container's cpuset, and flags that fit the mode",
-                errno.ENOSYS: "this kernel is built without NUMA: leave memoryPolicy out",
-            }.get(error.errno or 0, "")
-            target = f"{self.mode} {self.nodes}".rstrip()
-            raise KernelError.from_os("set memory policy", target, error, remedy=remedy) from error
+            raise self._refused(error) from error
+
+    def _mode(self) -> int:
+        return MODES[self.mode] | sum(FLAGS[name] for name in self.flags)
+
+    def _nodes(self) -> Collection[int]:
+        return parse_list(self.nodes, "memoryPolicy") if self.nodes else ()
+
+    def _refused(self, error: Exception, _: object = None) -> Exception:
+        if not isinstance(error, OSError):
+            return error
+        remedy = {
+            errno.EINVAL: "name nodes that are online and in the container's cpuset, and flags that fit the mode",
+            errno.ENOSYS: "this kernel is built without NUMA: leave memoryPolicy out",
+        }.get(error.errno or 0, "")
+        target = f"{self.mode} {self.nodes}".rstrip()
+        return KernelError.from_os("set memory policy", target, error, remedy=remedy)
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        mask, bits = node_mask(self._nodes())
+        with code.explained(self._refused):
+            code.call("set_mempolicy", self._mode(), code.data(mask) if mask else 0, bits)
 
 
 def memory_policy_step(asked: MemoryPolicy) -> SetMemoryPolicy:

@@ -6,17 +6,32 @@ import errno
 import os
 import posixpath
 import stat
+from typing import Any
 
 from gocker.errors import GockerError
 from gocker.kernel import mount
 from gocker.kernel.inroot import IN_ROOT, make_directory, make_file_entry, openat2
 from gocker.kernel.userns import IdLine, user_namespace
+from gocker.lowering import ROOT, STAT_MODE, Code, NotLoweredError, Register
 from gocker.plan import Context, Step
+from gocker.steps import emitting
 from gocker.steps.idmap import source_key
 from gocker.steps.options import MountOptions, sort_options
 from gocker.steps.procfs import PATH as PROC
-from gocker.steps.procfs import own_procfs, restrict_procfs
-from gocker.steps.targets import bind_target, mode_there, put_on, refuse_proc, system_directory, user_target
+from gocker.steps.procfs import emit_own_procfs, emit_restrict_procfs, own_procfs, restrict_procfs
+from gocker.steps.targets import (
+    bind_target,
+    emit_bind_target,
+    emit_put_on,
+    emit_refuse_proc,
+    emit_system_directory,
+    emit_user_target,
+    mode_there,
+    put_on,
+    refuse_proc,
+    system_directory,
+    user_target,
+)
 
 
 class MountFs(Step):
@@ -52,6 +67,74 @@ class MountFs(Step):
             mount.attach(fd, target)
         finally:
             os.close(target)
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        if self.follow:
+            self._emit_for_user(code)
+            return
+        if self.target == PROC:
+            fd = emit_own_procfs(code)
+            emit_restrict_procfs(code, fd, sort_options(self.options))
+        else:
+            fd = self._emit_new(code, code.register())
+            code.fds[self.target] = fd
+        target = emit_system_directory(code, self.target)
+        emitting.attach(code, fd, target)
+        emitting.close(code, target)
+
+    def _emit_for_user(self, code: Code) -> None:
+        fd, octal = code.register(), code.register()
+        asks = self.fstype == "tmpfs" and not any(word.startswith("mode=") for word in self.options)
+        if asks:
+            code.set(octal, 0)
+            none, some = code.label(), code.label()
+            there = emitting.openat2(code, ROOT, self.target, os.O_PATH, IN_ROOT)
+            code.catch(errno.ENOENT, none)
+            mode = code.load(emitting.fstat(code, there) + STAT_MODE, 2)
+            emitting.close(code, there)
+            code.set(octal, code.data(16))
+            # All of the mode as digits, of which the kind is left out: at most two of six.
+            end = code.builtin("number", octal, mode, 8)
+            code.set(octal, code.builtin("last_digits", octal, end, 4))
+            code.jump(some)
+            code.place(none)
+            code.place(some)
+        target = emit_user_target(code, self.target, directory=True)
+        if asks:
+            plain, done = code.label(), code.label()
+            code.jump_if(octal, 0, plain)
+            self._emit_new(code, fd, {"mode": octal})
+            code.jump(done)
+            code.place(plain)
+            self._emit_new(code, fd)
+            code.place(done)
+        else:
+            self._emit_new(code, fd)
+        emit_put_on(code, fd, target, self.target)
+        emitting.close(code, target)
+        code.release(octal)
+        code.release(fd)
+
+    def _emit_new(self, code: Code, fd: Register, texts: dict[str, Register] | None = None) -> Register:
+        """As `_make`."""
+        options = sort_options(self.options)
+        attributes = options.attributes | options.deep_attributes
+        propagation = options.propagation & ~mount.MS_REC
+        emitting.new_mount(code, self.fstype, options.data, attributes, self.source, texts=texts, into=fd)
+        refused, done = code.label(), code.label()
+        if self.bind and not options.data and not texts:
+            code.catch(errno.EPERM, refused)
+            code.catch(errno.EACCES, refused)
+        if propagation:
+            emitting.set_attributes(code, fd, 0, propagation=propagation)
+        if self.bind and not options.data and not texts:
+            code.jump(done)
+            code.place(refused)
+            emitting.clone_tree(code, mount.AT_FDCWD, os.fsencode(self.bind), recursive=True, into=fd)
+            emitting.set_attributes(code, fd, attributes, propagation=mount.MS_PRIVATE, recursive=True)
+            code.place(done)
+        return fd
 
     def _attach_for_user(self, ctx: Context) -> None:
         """A tmpfs without a mode has that of the directory that the image has there, as by runc."""
@@ -181,6 +264,31 @@ class BindMount(Step):
         finally:
             os.close(fd)
 
+    def emit(self, code: Code) -> None:
+        """The same."""
+        options = sort_options(self.options)
+        fd = code.fds.pop(source_key(self.source, self.target), None)
+        if fd is None:
+            fd = emit_clone_source(code, self.source, recursive=options.recursive)
+        else:
+            renewed, kept = code.register(), code.label()
+            emitting.clone_tree(code, fd, recursive=options.recursive, into=renewed)
+            code.catch(0, kept)
+            code.close(fd)
+            code.set(fd, renewed)
+            code.place(kept)
+            code.release(renewed)
+        for attributes in _attributes(options):
+            emitting.set_attributes(code, fd, **attributes)
+        target = emit_bind_target(code, self.target, fd)
+        emit_put_on(code, code.call("dup", fd), target, self.target)
+        emitting.close(code, target)
+        if posixpath.normpath(self.target) == PROC:
+            if PROC in code.fds:
+                code.close(code.fds[PROC])
+            code.fds[PROC] = code.call("dup", fd, into=code.register())
+        emitting.close(code, fd)
+
     def _copy(self, ctx: Context, *, recursive: bool) -> int:
         fd = ctx.fds.pop(source_key(self.source, self.target), -1)
         if fd < 0:
@@ -201,6 +309,10 @@ class BindInside(BindMount):
     def describe(self) -> str:
         """`mount --rbind -o ro SOURCE TARGET  # both in the root`."""
         return f"{super().describe()}  # both in the root"
+
+    def emit(self, code: Code) -> None:
+        """Nothing: few ask for it."""
+        raise NotLoweredError("its source is in the root")
 
     def _copy(self, ctx: Context, *, recursive: bool) -> int:
         """A copy. What is of the own procfs has its masks where it is, and nowhere else."""
@@ -248,6 +360,11 @@ def _renewed(fd: int, *, recursive: bool) -> int:
 
 
 def _set_up_copy(fd: int, options: MountOptions) -> None:
+    for attributes in _attributes(options):
+        mount.set_attributes(fd, **attributes)
+
+
+def _attributes(options: MountOptions) -> tuple[dict[str, Any], ...]:
     """What is said of all mounts first, then what is said of the topmost. What is not said stays as the host has it.
 
     The copy may be one of the host's own mounts: those below, of which nothing was said, follow the
@@ -255,18 +372,18 @@ def _set_up_copy(fd: int, options: MountOptions) -> None:
     """
     kind = (options.propagation or mount.MS_PRIVATE) & ~mount.MS_REC
     deep = not options.propagation or bool(options.propagation & mount.MS_REC)
-    mount.set_attributes(
-        fd,
-        options.deep_attributes,
-        clear=options.deep_clear,
-        propagation=kind if deep else _BELOW[kind],
-        recursive=options.recursive,
-    )
-    mount.set_attributes(
-        fd,
-        options.attributes,
-        clear=options.clear,
-        propagation=0 if deep else kind,
+    return (
+        {
+            "attributes": options.deep_attributes,
+            "clear": options.deep_clear,
+            "propagation": kind if deep else _BELOW[kind],
+            "recursive": options.recursive,
+        },
+        {
+            "attributes": options.attributes,
+            "clear": options.clear,
+            "propagation": 0 if deep else kind,
+        },
     )
 
 
@@ -315,21 +432,65 @@ class MountEtc(Step):
             except OSError as error:
                 if not stat.S_ISDIR(os.fstat(target).st_mode):
                     raise
-                raise GockerError(
-                    "mount on",
-                    f"/etc/{name}",
-                    "the root file system has a directory there",
-                    remedy="make it a file in the image",
-                    errno=errno.ENOTDIR,
-                ) from error
+                raise _directory_there(name) from error
             os.close(fd)
             os.close(target)
         os.close(etc)
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        etc = code.builtin("directory", ROOT, b"etc", 0o755, into=code.register())
+        emit_refuse_proc(code, etc, "/etc")
+        for name in self.names:
+            source = f"{self.directory}/{name}"
+            fd = code.fds.pop(source_key(source, f"/etc/{name}"), None)
+            if fd is None:
+                fd = emit_clone_source(code, source, recursive=False)
+            if self.readonly:
+                emitting.set_attributes(code, fd, mount.MOUNT_ATTR_RDONLY)
+            target = code.builtin("file_entry", etc, os.fsencode(name), 0o644, into=code.register())
+            refused, is_directory, done = code.label(), code.label(), code.label()
+            emitting.attach(code, fd, target)
+            code.catch(0, refused)
+            code.jump(done)
+            code.place(refused)
+            result = code.register()
+            code.set(result, code.result)
+            emitting.jump_if_directory(code, emitting.fstat(code, target), is_directory)
+            code.builtin("fail", result, 0)
+            code.place(is_directory)
+            code.fail(_directory_there(name), errno.ENOTDIR)
+            code.place(done)
+            code.release(result)
+            emitting.close(code, fd, target)
+        emitting.close(code, etc)
+
+
+def _directory_there(name: str) -> GockerError:
+    return GockerError(
+        "mount on",
+        f"/etc/{name}",
+        "the root file system has a directory there",
+        remedy="make it a file in the image",
+        errno=errno.ENOTDIR,
+    )
+
+
+def emit_clone_source(code: Code, source: str, *, recursive: bool) -> Register:
+    """As `_clone_source`."""
+    with code.explained(lambda error, _: _no_source(source, error)):
+        return emitting.clone_tree(code, mount.AT_FDCWD, os.fsencode(source), recursive=recursive)
+
+
+def _no_source(source: str, error: Exception) -> Exception:
+    if not isinstance(error, OSError):
+        return error
+    remedy = "make it first" if error.errno == errno.ENOENT else ""
+    return GockerError.from_os("open mount source", source, error, remedy=remedy)
 
 
 def _clone_source(source: str, *, recursive: bool) -> int:
     try:
         return mount.clone_tree(mount.AT_FDCWD, os.fsencode(source), recursive=recursive)
     except OSError as error:
-        remedy = "make it first" if error.errno == errno.ENOENT else ""
-        raise GockerError.from_os("open mount source", source, error, remedy=remedy) from error
+        raise _no_source(source, error) from error

@@ -9,8 +9,9 @@ from fcntl import ioctl
 
 from gocker.errors import GockerError, UsageError
 from gocker.kernel.syscalls import setdomainname, sethostname
+from gocker.lowering import Code, NotLoweredError
 from gocker.plan import Context, Step
-from gocker.steps.procfs import write_proc
+from gocker.steps.procfs import emit_write_proc, write_proc
 
 # linux/sockios.h, linux/if.h; netdevice(7)
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
@@ -33,6 +34,11 @@ class SetHostname(Step):
         """sethostname(2)."""
         sethostname(os.fsencode(self.name))
 
+    def emit(self, code: Code) -> None:
+        """The same."""
+        name = os.fsencode(self.name)
+        code.call("sethostname", code.data(name + b"\0"), len(name))
+
 
 class SetDomainname(Step):
     """Set the NIS domain name of the UTS namespace."""
@@ -48,6 +54,11 @@ class SetDomainname(Step):
     def execute(self, ctx: Context) -> None:
         """setdomainname(2)."""
         setdomainname(os.fsencode(self.name))
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        name = os.fsencode(self.name)
+        code.call("setdomainname", code.data(name + b"\0"), len(name))
 
 
 class LinkUp(Step):
@@ -74,6 +85,22 @@ class LinkUp(Step):
         finally:
             control.close()
 
+    def emit(self, code: Code) -> None:
+        """The same."""
+        name = os.fsencode(self.name)
+        if len(name) >= _IFNAMSIZ:
+            raise NotLoweredError("the name of the interface is too long")
+        request = code.data(_IFREQ.pack(name, 0))
+        control = code.call("socket", _socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC, 0)
+        fd = code.register()
+        code.set(fd, control)
+        code.call("ioctl", fd, _SIOCGIFFLAGS, request)
+        flags = code.builtin("or", code.load(request + _IFNAMSIZ, 2), _IFF_UP)
+        code.store(flags, request + _IFNAMSIZ, 2)
+        code.call("ioctl", fd, _SIOCSIFFLAGS, request)
+        code.close(fd)
+        code.release(fd)
+
 
 class Sysctl(Step):
     """Write a kernel parameter of the container's own namespaces."""
@@ -93,7 +120,17 @@ class Sysctl(Step):
         try:
             write_proc(ctx, path, self.value)
         except OSError as error:
-            raise GockerError.from_os("set sysctl", f"{self.name}={self.value}", error) from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: Exception, _: object = None) -> Exception:
+        if not isinstance(error, OSError):
+            return error
+        return GockerError.from_os("set sysctl", f"{self.name}={self.value}", error)
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        with code.explained(self._refused):
+            emit_write_proc(code, "sys/" + "/".join(sysctl_parts(self.name)), self.value)
 
 
 def sysctl_parts(name: str) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gocker.errors import UsageError
 from gocker.kernel.syscalls import call
+from gocker.lowering import Code
 from gocker.plan import Context, Step
 
 _NAMES = {0x0000: "LINUX", 0x0008: "LINUX32"}  # include/uapi/linux/personality.h
@@ -24,6 +25,10 @@ class SetPersonality(Step):
     def execute(self, ctx: Context) -> None:
         """personality(2): kept over exec."""
         call("personality", self.persona)
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        code.call("personality", self.persona)
 
 
 def personality_step(persona: int) -> SetPersonality:

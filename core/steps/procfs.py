@@ -8,7 +8,9 @@ import os
 from gocker.errors import GockerError, KernelError
 from gocker.kernel import mount
 from gocker.kernel.inroot import SAME_MOUNT, openat2
+from gocker.lowering import Code, Data, Label, NotLoweredError, Register
 from gocker.plan import Context
+from gocker.steps import emitting
 from gocker.steps.options import MountOptions
 
 PATH = "/proc"
@@ -26,17 +28,27 @@ def own_procfs(ctx: Context) -> int:
     try:
         fd = mount.new_mount("proc", (), ALWAYS)
     except PermissionError as error:
-        raise GockerError.from_os(
-            "make file system",
-            "proc",
-            error,
-            remedy="a user namespace needs a PID namespace of its own, and a host /proc without mounts on it",
-        ) from error
+        raise _refused(error) from error
     if mount.file_system_magic(fd) != mount.PROC_MAGIC:
         os.close(fd)
-        raise KernelError("make file system", "proc", "it is not a procfs", errno=errno.EXDEV)
+        raise _no_procfs()
     ctx.fds[PATH] = fd
     return fd
+
+
+def _refused(error: Exception, _: object = None) -> Exception:
+    if not isinstance(error, PermissionError):
+        return error
+    return GockerError.from_os(
+        "make file system",
+        "proc",
+        error,
+        remedy="a user namespace needs a PID namespace of its own, and a host /proc without mounts on it",
+    )
+
+
+def _no_procfs() -> KernelError:
+    return KernelError("make file system", "proc", "it is not a procfs", errno=errno.EXDEV)
 
 
 def restrict_procfs(fd: int, options: MountOptions) -> None:
@@ -48,6 +60,41 @@ def restrict_procfs(fd: int, options: MountOptions) -> None:
     propagation = options.propagation & ~mount.MS_REC
     if attributes or clear or propagation:
         mount.set_attributes(fd, attributes, clear=clear, propagation=propagation)
+
+
+def emit_own_procfs(code: Code) -> Register:
+    """As `own_procfs`."""
+    fd = code.fds.get(PATH)
+    if fd is not None:
+        return fd
+    with code.explained(_refused):
+        fd = emitting.new_mount(code, "proc", (), ALWAYS)
+    emitting.require_magic(code, fd, mount.PROC_MAGIC, _no_procfs())
+    code.fds[PATH] = fd
+    return fd
+
+
+def emit_write_proc(code: Code, path: str | Data, value: str, missing: Label | None = None) -> None:
+    """As `write_proc`; to `missing` where there is no such file. Data is where the path is."""
+    proc = emit_own_procfs(code)
+    flags = os.O_WRONLY | os.O_NOFOLLOW
+    where = path if isinstance(path, Data) else os.fsencode(path)
+    fd = code.builtin("open_in", proc, where, flags, SAME_MOUNT, into=code.register())
+    if missing is not None:
+        code.catch(errno.ENOENT, missing)
+    emitting.write_text(code, fd, os.fsencode(value))
+    emitting.close(code, fd)
+
+
+def emit_restrict_procfs(code: Code, fd: Register, options: MountOptions) -> None:
+    """As `restrict_procfs`."""
+    if options.data:
+        raise NotLoweredError("options of a procfs")
+    attributes = (options.attributes | options.deep_attributes) & ~ALWAYS
+    clear = (options.clear | options.deep_clear) & ~(ALWAYS | mount.MOUNT_ATTR_RDONLY)
+    propagation = options.propagation & ~mount.MS_REC
+    if attributes or clear or propagation:
+        emitting.set_attributes(code, fd, attributes, clear=clear, propagation=propagation)
 
 
 def write_proc(ctx: Context, path: str, value: str) -> None:

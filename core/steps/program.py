@@ -12,6 +12,7 @@ import stat
 
 from gocker.errors import ExecError
 from gocker.kernel.inroot import RESOLVE_NO_MAGICLINKS, openat2
+from gocker.lowering import Code, Failure
 from gocker.plan import Context, Step
 from gocker.steps import quote
 
@@ -56,7 +57,11 @@ def find_program(name: str, path: str | None) -> str:
         return candidate
     if refused:
         raise refused
-    raise ExecError("exec", name, f"ENOENT: not found in PATH={search}", errno=errno.ENOENT)
+    raise _not_found(name, search)
+
+
+def _not_found(name: str, search: str) -> ExecError:
+    return ExecError("exec", name, f"ENOENT: not found in PATH={search}", errno=errno.ENOENT)
 
 
 def _check_executable(path: str, name: str) -> None:
@@ -66,12 +71,19 @@ def _check_executable(path: str, name: str) -> None:
     except OSError as error:
         raise ExecError.from_os("exec", path, error) from error
     if not stat.S_ISREG(mode):
-        kind = "a directory" if stat.S_ISDIR(mode) else "not a regular file"
-        raise ExecError("exec", path, f"EACCES: it is {kind}", errno=errno.EACCES)
+        raise _no_file(path, "a directory" if stat.S_ISDIR(mode) else "not a regular file")
     if not os.access(path, os.X_OK, effective_ids=True):
-        reason = f"EACCES: uid {os.geteuid()} may not execute it"
-        raise ExecError("exec", path, reason, remedy=f"chmod +x {name}", errno=errno.EACCES)
+        raise _no_mode(path, name, os.geteuid())
     _refuse_magic_link(path, path)
+
+
+def _no_file(path: str, kind: str) -> ExecError:
+    return ExecError("exec", path, f"EACCES: it is {kind}", errno=errno.EACCES)
+
+
+def _no_mode(path: str, name: str, uid: int) -> ExecError:
+    reason = f"EACCES: uid {uid} may not execute it"
+    return ExecError("exec", path, reason, remedy=f"chmod +x {name}", errno=errno.EACCES)
 
 
 def _refuse_magic_link(path: str, name: str) -> None:
@@ -85,12 +97,16 @@ def _refuse_magic_link(path: str, name: str) -> None:
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise ExecError.from_os("exec", name, error) from error
-        through = "itself" if path == name else f"by its interpreter {path}"
-        reason = f"ELOOP: {through} a link of /proc to gocker's own program"
-        raise ExecError("exec", name, reason, errno=errno.ELOOP) from error
+        raise _magic_link(path, name) from error
     finally:
         if start != _AT_FDCWD:
             os.close(start)
+
+
+def _magic_link(path: str, name: str) -> ExecError:
+    through = "itself" if path == name else f"by its interpreter {path}"
+    reason = f"ELOOP: {through} a link of /proc to gocker's own program"
+    return ExecError("exec", name, reason, errno=errno.ELOOP)
 
 
 def _check_header(path: str, name: str, depth: int) -> None:
@@ -119,11 +135,15 @@ def _check_interpreter(path: str, name: str) -> None:
     except ExecError as error:
         if error.errno == errno.ELOOP:
             _refuse_magic_link(path, name)
-        remedy = "the script has DOS line ends" if path.endswith("\r") else ""
-        if error.errno == errno.ENOENT and not remedy:
-            remedy = "put it into the root file system"
-        reason = f"its interpreter {path!r}: {error.reason}"
-        raise ExecError("exec", name, reason, remedy=remedy, errno=error.errno) from error
+        raise _no_interpreter(path, name, error) from error
+
+
+def _no_interpreter(path: str, name: str, error: ExecError) -> ExecError:
+    remedy = "the script has DOS line ends" if path.endswith("\r") else ""
+    if error.errno == errno.ENOENT and not remedy:
+        remedy = "put it into the root file system"
+    reason = f"its interpreter {path!r}: {error.reason}"
+    return ExecError("exec", name, reason, remedy=remedy, errno=error.errno)
 
 
 def _script_interpreter(head: bytes, path: str) -> bytes:
@@ -131,8 +151,12 @@ def _script_interpreter(head: bytes, path: str) -> bytes:
     words = head[2:].split(b"\n", 1)[0].replace(b"\t", b" ").split(b" ")
     interpreter = next((word for word in words if word), b"").split(b"\0", 1)[0]
     if not interpreter:
-        raise ExecError("exec", path, "ENOEXEC: no interpreter after #!", errno=errno.ENOEXEC)
+        raise _no_word(path)
     return interpreter
+
+
+def _no_word(path: str) -> ExecError:
+    return ExecError("exec", path, "ENOEXEC: no interpreter after #!", errno=errno.ENOEXEC)
 
 
 def _elf_interpreter(fd: int, head: bytes) -> bytes:
@@ -175,3 +199,45 @@ class FindProgram(Step):
     def execute(self, ctx: Context) -> None:
         """Leave the path to Exec; raise ExecError."""
         ctx.program = find_program(self.name, self.path)
+
+    def emit(self, code: Code) -> None:
+        """The same, by the executor's own reading of the headers."""
+        search = DEFAULT_PATH if self.path is None else self.path
+        code.builtin(
+            "find_program",
+            os.fsencode(self.name),
+            os.fsencode(search),
+            explain=lambda failure: _explained(failure, self.name, search),
+        )
+        code.has_program = True
+
+
+# Kinds of failure of the built-in, as executor.c has them.
+(_NOT_FOUND, _STAT, _DIRECTORY, _NO_FILE, _MODE, _LINK, _HEADER, _NO_WORD, _LOOKUP) = range(40, 49)
+_IN_INTERPRETER, _BY_INTERPRETER = 0x100, 0x200
+
+
+def _explained(failure: Failure, name: str, search: str) -> Exception:
+    path, kind = failure.text, failure.where & 0xFF
+    if failure.where & _BY_INTERPRETER:  # the second look at it, which says so by itself
+        return _magic_link(path, name) if kind == _LINK else _from_number(name, failure.errno)
+    if failure.where & _IN_INTERPRETER:
+        inner = _explained(failure._replace(where=kind), path, search)
+        return _no_interpreter(path, name, inner) if isinstance(inner, ExecError) else inner
+    if kind == _NOT_FOUND:
+        return _not_found(name, search)
+    if kind in {_DIRECTORY, _NO_FILE}:
+        return _no_file(path, "a directory" if kind == _DIRECTORY else "not a regular file")
+    if kind == _MODE:
+        return _no_mode(path, name, failure.euid)
+    if kind == _LINK:
+        return _magic_link(path, path)
+    if kind == _NO_WORD:
+        return _no_word(path)
+    return _from_number(path, failure.errno)
+
+
+def _from_number(target: str, number: int) -> ExecError:
+    made = ExecError.from_os("exec", target, OSError(number, os.strerror(number)))
+    assert isinstance(made, ExecError)  # noqa: S101 - from_os makes what it is called on
+    return made

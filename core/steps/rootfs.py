@@ -8,7 +8,9 @@ import os
 from gocker.errors import GockerError, ImageError
 from gocker.kernel import mount
 from gocker.kernel.inroot import DIRECTORY, PLAIN, make_directory, openat2
+from gocker.lowering import ROOT, STAT_GID, STAT_MODE, STAT_UID, Code, Failure, NotLoweredError, Register
 from gocker.plan import Context, Step
+from gocker.steps import emitting
 from gocker.steps.idmap import CONTAINER, LOWER
 from gocker.steps.options import PROPAGATION, sort_options
 
@@ -37,6 +39,11 @@ class Propagation(Step):
         """Also clear the umask until PivotRoot: what the steps make has the mode that they say."""
         os.umask(0)
         mount.set_propagation(b"/", mount.MS_PRIVATE | mount.MS_REC)
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        code.call("umask", 0)
+        code.call("mount", 0, b"/", 0, mount.MS_PRIVATE | mount.MS_REC, 0)
 
 
 class OverlayRoot(Step):
@@ -102,8 +109,61 @@ class OverlayRoot(Step):
         os.close(container)
         return layers
 
+    def emit(self, code: Code) -> None:
+        """The same."""
+        fds = self._emit_layers(code)
+        texts = [code.register() for _ in fds]
+        for fd, register in zip(fds, texts, strict=True):
+            code.set(register, code.data(32))
+            code.builtin("fd_path", register, fd)
+        _emit_copy_attributes(code, fds[0], texts[-2], fds[-2])
+        lower = texts[:-2]
+        if len(lower) == 1:
+            named = {"lowerdir": lower[0]}
+        elif len(lower) <= _MOST_JOINED:
+            named = {"lowerdir": code.register()}
+            code.set(named["lowerdir"], code.data(256))
+            end = code.builtin("text", named["lowerdir"], lower[0])
+            for part in lower[1:]:
+                end = code.builtin("text", code.builtin("text", end, b":"), part)
+        else:
+            raise NotLoweredError("more layers than a string of fsconfig(2) holds")
+        named |= {"upperdir": texts[-2], "workdir": texts[-1]}
+        options = sort_options((*_OVERLAY_OPTIONS, *self._flags()))
+
+        def explain(error: Exception, _: Failure) -> Exception:
+            return self._explained(error, -1) if isinstance(error, OSError | GockerError) else error
+
+        with code.explained(explain):
+            emitting.new_mount(code, "overlay", options.data, options.attributes, texts=named, into=ROOT)
+        emitting.close(code, *fds)
+        for register in {*texts, *named.values()}:
+            code.release(register)
+        if self.userxattr:
+            code.call("umount2", b"/", mount.MNT_DETACH)
+            code.call("umount2", b"/", mount.MNT_DETACH)
+        emitting.attach_at(code, ROOT, b"/")
+
+    def _emit_layers(self, code: Code) -> list[Register]:
+        if not self.userxattr:
+            return [_emit_open_layer(code, path) for path in (*self.lower, self.upper, self.work)]
+        lower, container = code.fds.pop(LOWER), code.fds.pop(CONTAINER)
+        for fd in (lower, container):
+            emitting.attach_at(code, fd, b"/")
+        own = [os.path.basename(path) for path in (self.upper, self.work)]
+        layers = [lower, *(emitting.openat2(code, container, name, DIRECTORY, PLAIN) for name in own)]
+        emitting.close(code, container)
+        return layers
+
     def _explained(self, error: OSError | GockerError, upper: int) -> GockerError:
+        """`upper` is an fd of that directory, -1 to look for it by its path."""
         number = error.errno or 0
+        if number == errno.EINVAL and upper < 0:
+            fd = _open_layer(self.upper)
+            try:
+                return self._explained(error, fd)
+            finally:
+                os.close(fd)
         remedy = _OVERLAY_REMEDIES.get(number, "")
         if number == errno.EINVAL and mount.file_system_magic(upper) == mount.OVERLAY_MAGIC:
             remedy = "an overlay cannot be the upper layer of another: set GOCKER_ROOT to a directory on ext4, xfs or tmpfs"
@@ -143,6 +203,12 @@ class OpenRoot(Step):
         """Leave the detached mount in `ctx.fds`, which the child inherits."""
         ctx.fds[LOWER] = _copy_root(self.path, nodev=False, recursive=self.recursive, slave=self.slave)
 
+    def emit(self, code: Code) -> None:
+        """The same."""
+        code.fds[LOWER] = _emit_copy_root(
+            code, self.path, nodev=False, recursive=self.recursive, slave=self.slave
+        )
+
 
 class BindRoot(Step):
     """Make a host directory the root, written through.
@@ -175,6 +241,20 @@ class BindRoot(Step):
             os.close(target)
         ctx.root = root
 
+    def emit(self, code: Code) -> None:
+        """The same."""
+        root = code.fds.pop(LOWER, None)
+        if root is not None and not self.slave:
+            emitting.attach_at(code, root, b"/")
+        else:
+            if root is None:
+                root = _emit_copy_root(code, self.path, nodev=self.nodev, recursive=self.recursive)
+            target = _emit_open_layer(code, self.path)
+            emitting.attach(code, root, target)
+            emitting.close(code, target)
+        code.set(ROOT, root)
+        code.release(root)
+
 
 def _copy_root(path: str, *, nodev: bool, recursive: bool, slave: bool = False) -> int:
     try:
@@ -184,12 +264,30 @@ def _copy_root(path: str, *, nodev: bool, recursive: bool, slave: bool = False) 
         finally:
             os.close(directory)
     except OSError as error:
-        link = os.path.islink(path)
-        remedy = "it is a symbolic link: name the directory itself" if link else ""
-        raise ImageError.from_os("open root file system", path, error, remedy=remedy) from error
+        raise _no_root(path, error) from error
     attributes = mount.MOUNT_ATTR_NODEV if nodev else 0
     kind = mount.MS_SLAVE if slave else mount.MS_PRIVATE
     mount.set_attributes(root, attributes, propagation=kind, recursive=recursive)
+    return root
+
+
+def _no_root(path: str, error: Exception) -> Exception:
+    if not isinstance(error, OSError):
+        return error
+    link = os.path.islink(path)
+    remedy = "it is a symbolic link: name the directory itself" if link else ""
+    return ImageError.from_os("open root file system", path, error, remedy=remedy)
+
+
+def _emit_copy_root(code: Code, path: str, *, nodev: bool, recursive: bool, slave: bool = False) -> Register:
+    """As `_copy_root`."""
+    with code.explained(lambda error, _: _no_root(path, error)):
+        directory = emitting.open_path(code, path, _LAYER | os.O_NOFOLLOW)
+        root = emitting.clone_tree(code, directory, recursive=recursive)
+    emitting.close(code, directory)
+    attributes = mount.MOUNT_ATTR_NODEV if nodev else 0
+    kind = mount.MS_SLAVE if slave else mount.MS_PRIVATE
+    emitting.set_attributes(code, root, attributes, propagation=kind, recursive=recursive)
     return root
 
 
@@ -208,6 +306,11 @@ class RemountRootReadonly(Step):
         """After every mount point has been made."""
         os.close(make_directory(ctx.root, self.directory))
         mount.set_attributes(ctx.root, mount.MOUNT_ATTR_RDONLY)
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        code.close(code.builtin("directory", ROOT, os.fsencode(self.directory), 0o755))
+        emitting.set_attributes(code, ROOT, mount.MOUNT_ATTR_RDONLY)
 
 
 class PivotRoot(Step):
@@ -236,6 +339,19 @@ class PivotRoot(Step):
         for name in [name for name in ctx.fds if name.startswith("/")]:
             os.close(ctx.fds.pop(name))
 
+    def emit(self, code: Code) -> None:
+        """The same."""
+        code.call("fchdir", ROOT)
+        code.call("pivot_root", b".", b".")
+        code.call("umount2", b".", mount.MNT_DETACH)
+        code.call("chdir", b"/", path="/")
+        if self.propagation:
+            code.call("mount", 0, b"/", 0, PROPAGATION[self.propagation], 0)
+        code.call("umask", _UMASK_INSIDE)
+        code.close(ROOT)
+        for name in [name for name in code.fds if name.startswith("/")]:
+            emitting.close(code, code.fds.pop(name))
+
 
 def _lower_options(lower: list[str]) -> tuple[str, ...]:
     if len(lower) <= _MOST_JOINED:
@@ -248,6 +364,30 @@ def _open_layer(path: str) -> int:
         return os.open(path, _LAYER)
     except OSError as error:
         raise ImageError.from_os("open layer", path, error) from error
+
+
+def _emit_open_layer(code: Code, path: str) -> Register:
+    def explain(error: Exception, _: Failure) -> Exception:
+        return ImageError.from_os("open layer", path, error) if isinstance(error, OSError) else error
+
+    with code.explained(explain):
+        return emitting.open_path(code, path, _LAYER)
+
+
+def _emit_copy_attributes(code: Code, lower: Register, upper: Register, upper_fd: Register) -> None:
+    """As `_copy_attributes`; `upper` points to the path of the fd."""
+    want, have = emitting.fstat(code, lower), emitting.fstat(code, upper_fd)
+    uid, gid = code.load(want + STAT_UID, 4), code.load(want + STAT_GID, 4)
+    chown, owned, done = code.label(), code.label(), code.label()
+    code.jump_if(code.builtin("same", uid, code.load(have + STAT_UID, 4)), 0, chown)
+    code.jump_if(code.builtin("same", gid, code.load(have + STAT_GID, 4)), 1, owned)
+    code.place(chown)
+    code.call("fchownat", mount.AT_FDCWD, upper, uid, gid, 0)
+    code.place(owned)
+    mode = code.load(want + STAT_MODE, 4)
+    code.jump_if(code.builtin("same", mode, code.load(have + STAT_MODE, 4)), 1, done)
+    code.call("fchmodat", mount.AT_FDCWD, upper, mode)  # of which the kernel takes the permissions alone
+    code.place(done)
 
 
 def _copy_attributes(lower: int, upper: str, upper_fd: int) -> None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Collection
 
-from gocker.errors import KernelError, UsageError
+from gocker.errors import GockerError, KernelError, UsageError
 from gocker.kernel import caps
 from gocker.kernel.scheduling import (
     IO_CLASSES,
@@ -22,6 +23,7 @@ from gocker.kernel.scheduling import (
     set_scheduler,
 )
 from gocker.limits import parse_list
+from gocker.lowering import Code, NotLoweredError
 from gocker.model import ContainerSpec, IoPriority, Scheduler
 from gocker.plan import Context, Step
 
@@ -102,8 +104,19 @@ class SetAffinity(Step):
         except OSError as error:
             if not self.final and error.errno == errno.EINVAL and self._are_there():
                 return  # born in its cgroup (v2), whose cpuset has none of them: there is no time before that
-            remedy = "name CPUs that are online and in the container's cpuset" * (error.errno == errno.EINVAL)
-            raise KernelError.from_os("set CPU affinity", self.cpus, error, remedy=remedy) from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: OSError) -> GockerError:
+        remedy = "name CPUs that are online and in the container's cpuset" * (error.errno == errno.EINVAL)
+        return KernelError.from_os("set CPU affinity", self.cpus, error, remedy=remedy)
+
+    def emit(self, code: Code) -> None:
+        """The same, just before the exec."""
+        if not self.final:
+            raise NotLoweredError("not in the init phase")
+        mask = _cpu_mask(parse_list(self.cpus, "execCPUAffinity"))
+        with code.explained(lambda error, _: self._refused(error) if isinstance(error, OSError) else error):
+            code.call("sched_setaffinity", 0, len(mask), code.data(mask))
 
     def _are_there(self) -> bool:
         with open("/sys/devices/system/cpu/online", encoding="ascii") as file:
@@ -123,6 +136,17 @@ class ResetAffinity(Step):
         """sched_setaffinity(2), which takes the cpuset's CPUs of all that are named; refused, nothing is lost."""
         with contextlib.suppress(OSError):
             os.sched_setaffinity(0, range(os.sysconf("SC_NPROCESSORS_CONF")))
+
+    def emit(self, code: Code) -> None:
+        """The same."""
+        mask = _cpu_mask(range(os.sysconf("SC_NPROCESSORS_CONF")))
+        code.call("sched_setaffinity", 0, len(mask), code.data(mask))
+        code.catch(0)
+
+
+def _cpu_mask(cpus: Collection[int]) -> bytes:
+    """As sched_setaffinity(2) takes it: whole longs."""
+    return sum(1 << cpu for cpu in set(cpus)).to_bytes((max(cpus) // 64 + 1) * 8, "little")
 
 
 def _refused(operation: str, target: str, error: OSError) -> KernelError:

@@ -22,6 +22,7 @@ import sys
 from gocker.errors import KernelError
 from gocker.kernel.handover import Handover
 from gocker.kernel.syscalls import call
+from gocker.lowering import Code, NotLoweredError
 from gocker.model import OCI_VERSION
 from gocker.plan import Context
 from gocker.steps import quote
@@ -55,6 +56,10 @@ class InstallWithListener(InstallSeccomp):
         ctx.channel.sendmsg([LISTENER], [rights])
         if not handover.give(self.install()):
             os._exit(1)  # whoever was to pass it on has ended
+
+    def emit(self, code: Code) -> None:
+        """Nothing: the listener is handed over in memory that is shared with the launcher."""
+        raise NotLoweredError("the filter asks somebody")
 
     def _state(self, ctx: Context) -> dict[str, object]:
         assert ctx.spec is not None  # noqa: S101 - it is there whenever something is started

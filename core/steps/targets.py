@@ -24,7 +24,9 @@ from gocker.kernel.inroot import (
     make_file,
     openat2,
 )
+from gocker.lowering import PROC_INODE, ROOT, STAT_INO, Code, Register
 from gocker.plan import Context
+from gocker.steps import emitting
 from gocker.steps.procfs import PATH as PROC
 
 
@@ -41,6 +43,57 @@ def anchor(ctx: Context, path: str) -> tuple[int, str, int]:
         head, _, name = head.rpartition("/")
         rest = f"{name}/{rest}"
     return ctx.root, rest, PLAIN
+
+
+def emit_anchor(code: Code, path: str) -> tuple[Register, str, int]:
+    """As `anchor`."""
+    head, _, rest = path.rpartition("/")
+    while head:
+        fd = code.fds.get(head)
+        if fd is not None:
+            return fd, rest, SAME_MOUNT
+        head, _, name = head.rpartition("/")
+        rest = f"{name}/{rest}"
+    return ROOT, rest, PLAIN
+
+
+def emit_system_directory(code: Code, path: str) -> Register:
+    """As `system_directory`."""
+    fd, rest, resolve = emit_anchor(code, path)
+    target = code.register()
+    if fd == ROOT:
+        resolve = SAME_MOUNT
+    elif "/" not in rest:
+        return code.builtin("directory_entry", fd, os.fsencode(rest), 0o755, into=target)
+    missing, elsewhere, done = code.label(), code.label(), code.label()
+    with code.explained(lambda error, _: _explained(path, error)):
+        emitting.openat2(code, fd, rest, DIRECTORY, resolve, into=target)
+    code.catch(errno.ENOENT, missing)
+    code.catch(errno.EXDEV, elsewhere)
+    code.jump(done)
+    code.place(elsewhere)
+    emitting.openat2(code, fd, rest, DIRECTORY, PLAIN, into=target)
+    code.jump(done)
+    code.place(missing)
+    head, _, name = path.rpartition("/")
+    parent = emit_system_directory(code, head) if head else fd
+    code.builtin("directory_entry", parent, os.fsencode(name), 0o755, into=target)
+    if head:
+        emitting.close(code, parent)
+    code.place(done)
+    return target
+
+
+def _explained(path: str, error: Exception) -> Exception:
+    if not isinstance(error, OSError) or error.errno not in {errno.ELOOP, errno.ENOTDIR}:
+        return error
+    return GockerError(
+        "mount on",
+        path,
+        "it must be mounted on ordinary directory, and the root file system has something else there",
+        remedy=f"make {path} a plain directory in the image",
+        errno=error.errno,
+    )
 
 
 def system_directory(ctx: Context, path: str) -> int:
@@ -64,15 +117,10 @@ def system_directory(ctx: Context, path: str) -> int:
     except OSError as error:
         if error.errno == errno.EXDEV:  # a mount of the spec's, or in a copy of the host's own /sys
             return openat2(fd, rest, DIRECTORY, PLAIN)
-        if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
+        explained = _explained(path, error)
+        if explained is error:
             raise
-        raise GockerError(
-            "mount on",
-            path,
-            "it must be mounted on ordinary directory, and the root file system has something else there",
-            remedy=f"make {path} a plain directory in the image",
-            errno=error.errno,
-        ) from error
+        raise explained from error
 
 
 def user_target(ctx: Context, path: str, *, directory: bool) -> int:
@@ -87,6 +135,75 @@ def user_target(ctx: Context, path: str, *, directory: bool) -> int:
         os.close(fd)
         raise
     return fd
+
+
+def emit_user_target(code: Code, path: str, *, directory: bool, into: Register | None = None) -> Register:
+    """As `user_target`."""
+    fd = code.register() if into is None else into
+    kind, mode = ("directory", 0o755) if directory else ("file", 0o644)
+    code.builtin(kind, ROOT, os.fsencode(path), mode, into=fd)
+    emit_refuse_proc(code, fd, path)
+    status = emitting.fstat(code, fd)
+    if path != "/":
+        same, other = code.label(), code.label()
+        emitting.jump_if_same_file(code, status, emitting.fstat(code, ROOT), same)
+        code.jump(other)
+        code.place(same)
+        code.fail(_is_root(path))
+        code.place(other)
+    fits = code.label()
+    emitting.jump_if_directory(code, status, fits, other=not directory)
+    error = _other_kind(path, directory=directory)
+    code.fail(error, error.errno)
+    code.place(fits)
+    return fd
+
+
+def emit_bind_target(code: Code, path: str, source: Register) -> Register:
+    """As `bind_target`."""
+    status = emitting.fstat(code, source)
+    plain = posixpath.normpath(path)
+    if plain == PROC:
+        emitting.require_magic(code, source, mount.PROC_MAGIC, _no_procfs(path))
+        fine = code.label()
+        code.jump_if(code.load(status + STAT_INO, 8), PROC_INODE, fine)
+        code.fail(_no_procfs(path))
+        code.place(fine)
+        return emit_system_directory(code, PROC)
+    target = code.register()
+    is_directory, done = code.label(), code.label()
+    emitting.jump_if_directory(code, status, is_directory)
+    believed = plain.removeprefix(f"{PROC}/")
+    if believed in _BELIEFS and PROC in code.fds:
+        flags = os.O_PATH | os.O_NOFOLLOW
+        emitting.openat2(code, code.fds[PROC], believed, flags, SAME_MOUNT, into=target)
+    elif plain.startswith(f"{PROC}/"):
+        code.fail(_in_proc(path))
+    else:
+        emit_user_target(code, path, directory=False, into=target)
+    code.jump(done)
+    code.place(is_directory)
+    if plain.startswith(f"{PROC}/"):
+        code.fail(_in_proc(path))
+    else:
+        emit_user_target(code, path, directory=True, into=target)
+    code.place(done)
+    return target
+
+
+def emit_put_on(code: Code, fd: Register, target: Register, path: str) -> None:
+    """As `put_on`."""
+    emitting.attach(code, fd, target)
+    if path == "/":
+        code.close(ROOT)
+        code.set(ROOT, fd)
+    else:
+        code.close(fd)
+
+
+def emit_refuse_proc(code: Code, fd: Register, path: str) -> None:
+    """As `refuse_proc`."""
+    emitting.require_magic(code, fd, mount.PROC_MAGIC, _in_proc(path), other=True)
 
 
 def mode_there(ctx: Context, path: str) -> int | None:
@@ -112,12 +229,12 @@ def bind_target(ctx: Context, path: str, source: int) -> int:
     if plain == PROC:
         root = mount.file_system_magic(source) == mount.PROC_MAGIC and os.fstat(source).st_ino == _PROC_ROOT
         if not root:
-            raise GockerError("mount on", path, "only a procfs may be there")
+            raise _no_procfs(path)
         return system_directory(ctx, PROC)
     if plain.removeprefix(f"{PROC}/") in _BELIEFS and PROC in ctx.fds and not directory:
         return openat2(ctx.fds[PROC], plain.removeprefix(f"{PROC}/"), os.O_PATH | os.O_NOFOLLOW, SAME_MOUNT)
     if plain.startswith(f"{PROC}/"):
-        raise GockerError("mount on", path, "it is in /proc, which must stay the container's own")
+        raise _in_proc(path)
     return user_target(ctx, path, directory=directory)
 
 
@@ -143,10 +260,26 @@ def _check_target(ctx: Context, fd: int, path: str, *, directory: bool) -> None:
     refuse_proc(fd, path)
     status, top = os.fstat(fd), os.fstat(ctx.root)
     if path != "/" and (status.st_dev, status.st_ino) == (top.st_dev, top.st_ino):
-        raise GockerError("mount on", path, "it leads to the root itself")
+        raise _is_root(path)
     if stat.S_ISDIR(status.st_mode) != directory:
-        kinds = "a directory onto a file" if directory else "a file onto a directory"
-        raise GockerError("mount on", path, f"{kinds} cannot be mounted", errno=errno.ENOTDIR)
+        raise _other_kind(path, directory=directory)
+
+
+def _is_root(path: str) -> GockerError:
+    return GockerError("mount on", path, "it leads to the root itself")
+
+
+def _other_kind(path: str, *, directory: bool) -> GockerError:
+    kinds = "a directory onto a file" if directory else "a file onto a directory"
+    return GockerError("mount on", path, f"{kinds} cannot be mounted", errno=errno.ENOTDIR)
+
+
+def _no_procfs(path: str) -> GockerError:
+    return GockerError("mount on", path, "only a procfs may be there")
+
+
+def _in_proc(path: str) -> GockerError:
+    return GockerError("mount on", path, "it is in /proc, which must stay the container's own")
 
 
 def put_on(ctx: Context, fd: int, target: int, path: str) -> None:
@@ -162,4 +295,4 @@ def put_on(ctx: Context, fd: int, target: int, path: str) -> None:
 def refuse_proc(fd: int, path: str) -> None:
     """Raise GockerError when `fd` is on a procfs: `path` got there by way of a link."""
     if mount.file_system_magic(fd) == mount.PROC_MAGIC:
-        raise GockerError("mount on", path, "it is in /proc, which must stay the container's own")
+        raise _in_proc(path)

@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 from collections.abc import Callable, Iterable, Iterator
 
 from gocker.errors import GockerError, UsageError
 from gocker.kernel import ids
 from gocker.kernel.inroot import DIRECTORY, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, openat2
 from gocker.kernel.mount import DEVPTS_MAGIC, file_system_magic
+from gocker.lowering import Code, Data, Failure, NotLoweredError
 from gocker.plan import Context, Step
 from gocker.record import Record
 from gocker.steps import quote
@@ -124,8 +126,16 @@ def _find_user(name: str, number: int | None, passwd: bytes) -> tuple[int, int, 
         if uid == number if number is not None else account == wanted:
             return uid, gid, account, os.fsdecode(home) or "/"
     if number is None:
-        raise UsageError("find user", name, "not in the container's /etc/passwd", remedy=_REMEDY)
+        raise _no_user(name)
     return number, 0, b"", "/"
+
+
+def _no_user(name: str) -> UsageError:
+    return UsageError("find user", name, "not in the container's /etc/passwd", remedy=_REMEDY)
+
+
+def _no_group(name: str) -> UsageError:
+    return UsageError("find group", name, "not in the container's /etc/group", remedy="give its number")
 
 
 def _find_group(name: str, group: bytes) -> int:
@@ -136,7 +146,7 @@ def _find_group(name: str, group: bytes) -> int:
     for account, gid, _ in _groups(group):
         if account == wanted:
             return gid
-    raise UsageError("find group", name, "not in the container's /etc/group", remedy="give its number")
+    raise _no_group(name)
 
 
 def _users(passwd: bytes) -> Iterator[tuple[bytes, int, int, bytes]]:
@@ -197,6 +207,54 @@ class SetUser(Step):
         groups = tuple(number for number in map(parse_id, self.groups) if number is not None)
         ids.set_ids(who.uid, who.gid, groups if self.only else who.groups)
         ctx.home = who.home
+
+    def emit(self, code: Code) -> None:
+        """The same, by the executor's own reading of the two files."""
+        name, group = split_user(self.user)
+        number = parse_id(name) if name else 0
+        rows = [
+            _who(code, name, number),
+            *(_who(code, text, parse_id(text)) for text in (group, *self.groups)),
+        ]
+        (user, uid, name_at), (kind, gid, group_at), *extra = rows
+        kind = (1 if kind else 2) if group else 0
+        head = (user, uid, name_at, kind, gid, group_at, self.only, self.terminal, len(extra))
+        flat = [value for row in extra for value in row]
+        block = code.data(struct.pack(f"={len(head) + len(flat)}I", *head, *flat))
+
+        def explain(failure: Failure) -> Exception:
+            return _explained(failure, name)
+
+        code.builtin("set_user", block, explain=explain)
+        code.has_home = True
+
+
+def _who(code: Code, text: str, number: int | None) -> tuple[int, int, Data]:
+    """(whether it is a number, the number, where its text is)."""
+    raw = os.fsencode(text)
+    if b"\0" in raw:
+        raise NotLoweredError("a name holds a NUL byte")
+    return int(number is not None), number or 0, code.text(raw)
+
+
+# Kinds of failure of the built-in, as executor.c has them.
+_DATABASE_REFUSED, _IRREGULAR, _LARGE, _NO_USER, _NO_GROUP, _IDS = range(60, 66)
+
+
+def _explained(failure: Failure, name: str) -> Exception:
+    path, number = failure.text, failure.errno
+    if failure.where == _NO_USER:
+        return _no_user(name)
+    if failure.where == _NO_GROUP:
+        return _no_group(failure.text)
+    if failure.where == _IRREGULAR:
+        return _refused(path, "not a regular file", number)
+    if failure.where == _LARGE:
+        return _refused(path, f"larger than {_MAX_DATABASE >> 20} MiB", number)
+    if failure.where == _IDS:
+        return ids.not_taken(failure.text)
+    reason = "it is a symbolic link" if number == errno.ELOOP else os.strerror(number)
+    return _refused(path, reason, number)
 
 
 def _give_stdio(uid: int, *, terminal: bool) -> None:
