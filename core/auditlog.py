@@ -290,6 +290,8 @@ class Trace:
         """`container` is its id."""
         self.container = container
         self.name = ""
+        self.create: dict[str, Any] | None = None  # the last container.create, as the next ones
+        self.start: dict[str, Any] | None = None  # the container.start after that
         self.exit: dict[str, Any] | None = None  # the last container.exit
         self.failed: dict[str, Any] | None = None  # the last step.failed
         self.last: dict[str, Any] = {}
@@ -298,7 +300,11 @@ class Trace:
         """Note one of its events."""
         self.name = next(iter(names_of(data)), self.name)
         self.last = data
-        if data.get("event") == "container.exit":
+        if data.get("event") == "container.create":
+            self.create, self.start = data, None
+        elif data.get("event") == "container.start":
+            self.start = data
+        elif data.get("event") == "container.exit":
             self.exit = data
         elif data.get("event") == "step.failed":
             self.failed = data

@@ -42,6 +42,10 @@ class Outcome(Record):
     report: Report
     error: GockerError | None  # why the program did not run, or why gocker gave up on it
     warnings: tuple[str, ...]  # best-effort limits that do not bind, and what could not be undone
+    step_ns: tuple[int, ...] = ()  # how long the steps took, in order, as far as is known
+    marks: tuple[
+        tuple[str, int], ...
+    ] = ()  # what had been done when, time.perf_counter_ns(): begun go ran ended removed
 
 
 def plan(spec: ContainerSpec, registry: Registry, *, cache: bool = True) -> Planned:
@@ -139,6 +143,7 @@ class _Run:
         self.streams = streams
         self.signals = signals
         self.started = started
+        self.marks: list[tuple[str, int]] = []
         self.digest = planned.plan.digest
         self.launcher = Launcher(planned.plan, spec, claim.fd)
         self.timed_out = False
@@ -166,6 +171,7 @@ class _Run:
 
         Whatever is not done in the end is left to the next gocker, with the plan.
         """
+        self._mark("ended")
         failures = self._kill()
         drain(self.streams.outputs)
         if lost := self.streams.error:
@@ -188,11 +194,18 @@ class _Run:
         except GockerError as failure:
             failures.append(failure)
         self.claim.close()
+        self._mark("removed")
         if lost := self._deliver():
             error = _with(error, lost)
         unbound = {**self.planned.cgroups.unbound, **self.launcher.ctx.unbound}
         warnings = [f"limit {label} does not bind: {why}" for label, why in unbound.items()]
-        return Outcome(report=report, error=error, warnings=(*warnings, *map(str, failures)))
+        return Outcome(
+            report=report,
+            error=error,
+            warnings=(*warnings, *map(str, failures)),
+            step_ns=tuple(self.launcher.step_ns),
+            marks=tuple(self.marks),
+        )
 
     def _deliver(self) -> GockerError | None:
         """Pass on the rest of the output; last, since nothing of the container shall wait for a slow reader.
@@ -206,9 +219,12 @@ class _Run:
     def _start_and_attend(self) -> None:
         launcher = self.launcher
         launcher.ctx.window = self.streams.window
+        self._mark("begun")
         launcher.start(self.streams.child_fds)
+        self._mark("go")
         self._load()
         launcher.await_program(self._out_of_memory, self._await_init)
+        self._mark("ran")
         self.streams.started(launcher.console)
         self.started(launcher.ctx.pid)
         launcher.note(
@@ -217,6 +233,9 @@ class _Run:
         self._write_events()  # while the program runs
         deadline = None if self.spec.timeout is None else time.monotonic() + self.spec.timeout
         self.timed_out = attend(self.streams, launcher.ctx.pidfd, self.signals, self._forward, deadline)
+
+    def _mark(self, what: str) -> None:
+        self.marks.append((what, time.perf_counter_ns()))
 
     def _load(self) -> None:
         """Import what comes later, while the first process sets itself up: 1.5 ms that nobody waits for."""

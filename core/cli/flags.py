@@ -193,6 +193,7 @@ RUN_FLAGS: Flags = (
 START_FLAGS: Flags = (
     *RUN_FLAGS,
     (("--report",), {"metavar": "FILE", "help": "Write how it ended, as JSON; `-` is stderr."}),
+    (("--profile",), {"metavar": "FILE", "help": "Write how long each step took, as a Chrome trace."}),
     (("--dry-run",), {"is_flag": True, "help": "Print the plan and touch nothing."}),
 )
 """Of `run`."""

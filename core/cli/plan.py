@@ -12,20 +12,34 @@ from gocker.cli.flags import RUN_FLAGS
 from gocker.cli.options import CONTEXT, Command, options_of
 from gocker.cli.show import show_warning
 from gocker.cli.spec import build_spec
+from gocker.errors import UsageError
 from gocker.plan import Plan
 
 
 @click.command("plan", cls=Command, context_settings=CONTEXT)
 @options_of(RUN_FLAGS)
 @click.option("--format", "shape", type=click.Choice(["text", "json"]), default="text", help="Lines or JSON.")
-def command(shape: str, **options: Any) -> int:
+@click.option("--times", metavar="CONTAINER", help="Print how long each step of a past start took instead.")
+def command(shape: str, times: str | None, **options: Any) -> int:
     """Print the steps that `gocker run` with the same arguments would take; touch nothing.
+
+    With --times, print those that a container was started by, and their times; CONTAINER is an id, its
+    beginning, or a name.
 
     \b
     Examples:
       gocker plan --limit memory=100m base true
       gocker plan --format json -v /srv:/srv:ro base ls /srv
+      gocker run --name web base true; gocker plan --times web
     """  # noqa: D301
+    if times is not None:
+        from gocker.cli.times import print_times
+
+        if options["arguments"]:
+            raise UsageError(
+                "plan", f"--times {times}", "it is about a past start: it takes no image or command"
+            )
+        return print_times(times, shape)
     return print_plan(options, shape)
 
 
