@@ -130,7 +130,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    install_requires=["click>=8.1", "structlog>=24.1", "stevedore>=5.1"],
+    install_requires=["click>=8.1", "structlog>=24.1", "stevedore>=5.1", "jeepney>=0.8"],
     extras_require={"test": TEST, "dev": [*TEST, *DEV]},
     cmdclass={"build_py": BuildNative, "bdist_wheel": PlatformWheel},
     package_dir={"gocker": "core", "gocker.plugins": "plugins"},

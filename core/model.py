@@ -157,6 +157,7 @@ class ContainerSpec(Record):
     default_limits: bool = True  # those of the controllers that hold where nobody asked for any
     joins: tuple[str, ...] = ()  # controllers to be in without a limit, where they are there
     cgroup_path: str = ""  # absolute, below the mount point of each hierarchy; "" is /gocker/ID
+    scope: bool = False  # the cgroup is a scope that systemd makes
     mounts: tuple[Mount, ...] = ()
     etc: bool = False  # hosts, hostname and resolv.conf of its own below /etc
     devices: tuple[Device, ...] = ()

@@ -54,6 +54,7 @@ class Context:
         self.strangers: set[str] = set()  # directories that a step found taken: not ours to undo
         self.unbound: dict[str, str] = {}  # best-effort limit label -> why it does not bind
         self.parent = native.parent()  # whose child the first process is
+        self.holder = 0  # of the launcher's child that keeps a scope of systemd's until the clone
         self.channel: socket | None = None  # init: to the launcher, or to whoever starts what was created
 
 
@@ -110,13 +111,22 @@ class Step(Record):
         return {"op": self.op, **self.asdict()}
 
 
+_RARE = frozenset({"start-scope", "stop-scope"})
+"""Steps of the remove and host phases whose module only plans with them need."""
+
+
 def step_from_json(data: dict[str, Any]) -> Step:
     """The step that `to_json` wrote; raise StateError when it is not one.
 
     The module that defines the step must have been imported: `import gocker.steps.host`.
     """
     fields = dict(data)
-    cls = Step.known.get(str(fields.pop("op", "")))
+    op = str(fields.pop("op", ""))
+    cls = Step.known.get(op)
+    if cls is None and op in _RARE:
+        import gocker.steps.scope  # noqa: F401 - makes itself known
+
+        cls = Step.known.get(op)
     if cls is None:
         raise StateError("read plan", data.get("op", ""), "no such step in this version of gocker")
     try:

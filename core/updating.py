@@ -58,11 +58,14 @@ def update(
         events: list[Event] = []
         undo: list[Change] = []
         updates = merge(lasting.updates, [one for group in asked.values() for one in group.values()])
+        told = _Told(spec, lasting, steps)
         try:
+            told.change()
             for group in steps:
                 _apply(group, ctx, undo)
             claim.last(lasting.replace(updates=updates).to_bytes())
         except GockerError as error:
+            told.take_back(error)
             _take_back(undo, error)
             events.append(Event.now("update.failed", "error", reason=str(error)))
             raise
@@ -74,6 +77,45 @@ def update(
     finally:
         claim.close()
     return ctx.unbound
+
+
+class _Told:
+    """What systemd knows of the limits of a scope: before they are written, since it writes them itself."""
+
+    def __init__(self, spec: ContainerSpec, lasting: Lasting, steps: list[list[Step]]) -> None:
+        """Nothing where the cgroup is gocker's own. Raise KernelError."""
+        self._unit = ""
+        if not spec.scope:
+            return
+        from gocker.steps.scope import properties_of
+
+        writes = [step for group in steps for step in group if isinstance(step, WriteLimit)]
+        try:
+            before = [text_before(step) for step in writes]
+        except OSError as error:
+            raise KernelError.from_os("update container", lasting.id, error) from error
+        self._unit = cgroup_of(spec).rpartition("/")[2]
+        self._new = properties_of((step.file, step.value) for step in writes)
+        self._old = properties_of(before)
+
+    def change(self) -> None:
+        """Tell it the new ones. Raise HierarchyError."""
+        if self._unit and self._new:
+            from gocker.systemd import Systemd
+
+            with Systemd() as systemd:
+                systemd.change(self._unit, self._new)
+
+    def take_back(self, error: GockerError) -> None:
+        """Tell it the old ones; what that fails with becomes a note of `error`."""
+        if self._unit and self._old:
+            from gocker.systemd import Systemd
+
+            try:
+                with Systemd() as systemd:
+                    systemd.change(self._unit, self._old)
+            except HierarchyError as failure:
+                error.add_note(str(failure))
 
 
 def merge(old: Iterable[LimitRequest], new: Iterable[LimitRequest]) -> tuple[LimitRequest, ...]:

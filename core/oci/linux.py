@@ -29,7 +29,7 @@ _MAX_NAME = 255  # NAME_MAX
 _CGROUP_PARENT = "/gocker"
 
 
-def linux_fields(section: Section, *, systemd_cgroup: bool) -> dict[str, Any]:
+def linux_fields(section: Section, *, systemd_cgroup: bool | None) -> dict[str, Any]:
     """The fields of ContainerSpec that the section speaks of. Raise UsageError."""
     namespaces = _namespaces(section)
     modes = {request.kind: request.mode for request in namespaces}
@@ -40,7 +40,7 @@ def linux_fields(section: Section, *, systemd_cgroup: bool) -> dict[str, Any]:
         "gid_map": gid_map,
         "time_offsets": _time_offsets(section, modes),
         "devices": tuple(_device(item) for item in section.sections("devices")),
-        "cgroup_path": _cgroup_path(section, systemd=systemd_cgroup),
+        **_cgroup_fields(section, systemd=systemd_cgroup),
         "sysctls": _sysctls(section),
         "masked_paths": _paths(section, "maskedPaths"),
         "readonly_paths": _paths(section, "readonlyPaths"),
@@ -170,15 +170,30 @@ def _device(section: Section) -> Device:
     return device
 
 
-def _cgroup_path(section: Section, *, systemd: bool) -> str:
-    """Absolute below the mount point of each hierarchy; a relative one lies below gocker's own (SECURITY R15)."""
+def _cgroup_fields(section: Section, *, systemd: bool | None) -> dict[str, Any]:
+    """The cgroup's path, and whether systemd makes it."""
     path = section.text("cgroupsPath") or ""
-    if systemd or (path.count(":") == 2 and "/" not in path):
+    form = path.count(":") == 2 and "/" not in path
+    if not (systemd or form):
+        return {"cgroup_path": _cgroup_path(section, path)}
+    if systemd is False:
         raise section.error(
             "cgroupsPath",
-            f"gocker does not ask systemd for cgroups{f', as {show(path)} wants it' if path else ''} yet",
-            "leave --systemd-cgroup out; for podman: --cgroup-manager cgroupfs",
+            f"{show(path)} is for systemd, which is not to make the cgroup",
+            "add --systemd-cgroup; or for podman: --cgroup-manager cgroupfs",
         )
+    if not form:
+        raise section.error(
+            "cgroupsPath", f"{show(path)} is not slice:prefix:name, as --systemd-cgroup takes it"
+        )
+    from gocker.oci.scope import scope_path
+
+    section.checked("cgroupsPath", scope_path, path)
+    return {"cgroup_path": scope_path(path), "scope": True}
+
+
+def _cgroup_path(section: Section, path: str) -> str:
+    """Absolute below the mount point of each hierarchy; a relative one lies below gocker's own (SECURITY R15)."""
     if not path:
         return ""
     parts = plain(path).split("/")[1:]

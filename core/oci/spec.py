@@ -28,14 +28,15 @@ def read_config(
     container: str,
     bundle: str,
     limits: Limits,
-    systemd_cgroup: bool = False,
+    systemd_cgroup: bool | None = False,
     process_required: bool = True,
     for_exec: bool = False,
     grantable: frozenset[str] | None = None,
 ) -> tuple[ContainerSpec, tuple[str, ...]]:
     """(the spec, warnings) of the config.json `data`, for the container with this id.
 
-    `bundle` is the absolute host path of its directory, `systemd_cgroup` whether systemd is to make the cgroup.
+    `bundle` is the absolute host path of its directory, `systemd_cgroup` whether systemd is to make the cgroup,
+    None when the form of cgroupsPath says so.
     A config without a process is refused, unless `process_required` is false: its argv is then empty and
     `start` has to refuse it. `for_exec` keeps process.execCPUAffinity, which is for other processes than the
     first one. `grantable` are the capabilities that can be given here, None for all that this

@@ -29,14 +29,28 @@ def audit_log() -> AuditLog:
 
 
 def read_bundle(
-    bundle: str, name: str, container: str, registry: Registry, annotations: tuple[str, ...] = ()
+    bundle: str,
+    name: str,
+    container: str,
+    registry: Registry,
+    annotations: tuple[str, ...] = (),
+    *,
+    systemd: bool = False,
 ) -> tuple[ContainerSpec, bytes]:
-    """The spec of a bundle, and its config, with more `annotations` (NAME=VALUE). Raise GockerError."""
+    """The spec of a bundle, and its config, with more `annotations` (NAME=VALUE). Raise GockerError.
+
+    With `systemd` the config has a cgroupsPath, and it is one for systemd.
+    """
     directory = os.path.abspath(bundle or ".")
     data = read_text_file("read bundle", os.path.join(directory, name))
     if annotations:
         data = _annotated(data, annotations)
-    spec, warnings = _read(data, container, directory, registry)
+    if systemd:
+        from gocker.oci.document import parse_document
+        from gocker.ocicli.scoping import with_path
+
+        data = json.dumps(with_path(parse_document(data, "read config.json"), container)).encode()
+    spec, warnings = _read(data, container, directory, registry, systemd=systemd)
     for warning in warnings:
         LOG.warn(warning)
     return spec, data
@@ -61,11 +75,17 @@ def _annotated(data: bytes, texts: tuple[str, ...]) -> bytes:
 def spec_of_lasting(lasting: Lasting, registry: Registry, *, for_exec: bool = False) -> ContainerSpec:
     """The spec that a container was created from, or that of one more process in it. Raise GockerError."""
     data = lasting.config.encode("utf-8", "surrogateescape")
-    return _read(data, lasting.id, lasting.bundle, registry, for_exec=for_exec)[0]
+    return _read(data, lasting.id, lasting.bundle, registry, systemd=None, for_exec=for_exec)[0]
 
 
 def _read(
-    data: bytes, container: str, bundle: str, registry: Registry, *, for_exec: bool = False
+    data: bytes,
+    container: str,
+    bundle: str,
+    registry: Registry,
+    *,
+    systemd: bool | None,
+    for_exec: bool = False,
 ) -> tuple[ContainerSpec, tuple[str, ...]]:
     from gocker.oci.spec import read_config  # state, kill and their like do without
     from gocker.ociresources import deal_all
@@ -75,6 +95,7 @@ def _read(
         container=container,
         bundle=bundle,
         limits=lambda resources, annotations: deal_all(resources, annotations, registry),
+        systemd_cgroup=systemd,
         for_exec=for_exec,
     )
 

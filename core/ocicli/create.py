@@ -59,6 +59,10 @@ class Preparation(Record):
             from gocker.ocicli.notifying import with_directory
 
             planned = with_directory(planned, self.state)
+        if self.spec.scope:
+            from gocker.ocicli.scoping import with_scope
+
+            planned = with_scope(planned, self.spec.labels)
         if os.environ.get("GOCKER_DEBUG"):
             _log_plan(planned.plan)
         return lifecycle.create(
@@ -93,6 +97,7 @@ def prepare(
     no_pivot: bool,
     no_new_keyring: bool,
     annotation: tuple[str, ...] = (),
+    systemd_cgroup: bool = False,
     foreground: bool = False,
 ) -> Preparation:
     """Read the bundle; with `foreground` a terminal needs no console socket. Raise GockerError."""
@@ -108,8 +113,12 @@ def prepare(
         raise UsageError("create container", "--no-pivot", "the root is always pivoted: a chroot can be left")
     if not 0 <= preserve_fds <= _MAX_FDS:
         raise UsageError("set --preserve-fds", preserve_fds, f"not from 0 to {_MAX_FDS}")
+    if systemd_cgroup:
+        from gocker.ocicli.scoping import require_systemd
+
+        require_systemd()
     registry, state = Registry(), State(root)
-    spec, data = read_bundle(bundle, config, container, registry, annotation)
+    spec, data = read_bundle(bundle, config, container, registry, annotation, systemd=systemd_cgroup)
     spec = spec.replace(preserve_fds=preserve_fds, session_keyring=not no_new_keyring)
     if "LISTEN_FDS" in os.environ:
         spec = activated(spec, os.environ, os.getpid())

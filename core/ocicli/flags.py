@@ -21,8 +21,11 @@ GLOBAL: Flags = (
         {"metavar": "LEVEL", "default": "", "help": "Accepted for others' sake: errors are logged."},
     ),
     (("--debug",), {"is_flag": True, "help": "Show tracebacks of errors."}),
-    (("--systemd-cgroup",), {"is_flag": True, "help": "Refused: cgroups are made by gocker itself."}),
-    (("--cgroup-manager",), {"metavar": "NAME", "default": "cgroupfs", "help": "Only cgroupfs."}),
+    (("--systemd-cgroup",), {"is_flag": True, "help": "Systemd makes the container's cgroup, a scope."}),
+    (
+        ("--cgroup-manager",),
+        {"metavar": "NAME", "default": "cgroupfs", "help": "cgroupfs, or systemd: the same."},
+    ),
     (("--rootless",), {"metavar": "MODE", "default": "auto", "help": "Accepted for others' sake."}),
     (
         ("--annotation",),

@@ -94,6 +94,7 @@ def _call(name: str, options: dict[str, Any], chosen: dict[str, Any]) -> int:
         recover_abandoned(State(options["root"]), quiet=name in _READ)
     if name in _CREATING:
         chosen["annotation"] = options["annotation"]
+        chosen["systemd_cgroup"] = options["systemd_cgroup"] or options["cgroup_manager"] == "systemd"
     module = importlib.import_module(f"gocker.ocicli.{name}")
     status: int = module.command(options["root"], **chosen)
     return status
@@ -109,13 +110,8 @@ def _parse(path: str, flags: Any, arguments: list[str], words: int = 0) -> dict[
 
 
 def _check_global(options: dict[str, Any]) -> None:
-    if options["systemd_cgroup"] or options["cgroup_manager"] not in {"cgroupfs", "disabled"}:
-        raise UsageError(
-            "use",
-            "the systemd cgroup manager",
-            "not there",
-            remedy="set the caller's cgroup manager to cgroupfs",
-        )
+    if options["cgroup_manager"] not in {"cgroupfs", "disabled", "systemd"}:
+        raise UsageError("set --cgroup-manager", options["cgroup_manager"], "not cgroupfs or systemd")
     if options["log_format"] not in {"text", "json"}:
         raise UsageError("set --log-format", options["log_format"], "not text or json")
     if options["log"]:

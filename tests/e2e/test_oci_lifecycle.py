@@ -177,7 +177,7 @@ def test_a_limit_that_makes_no_sense_leaves_nothing(oci: GockerOci) -> None:
         (["state", "--frob", "a"], "no such option --frob"),
         (["create", "--pid-file"], "requires a value"),
         (["--log-format", "xml", "list"], "not text or json"),
-        (["--systemd-cgroup", "list"], "systemd cgroup manager"),
+        (["--cgroup-manager", "other", "list"], "not cgroupfs or systemd"),
         (["list", "--format", "xml"], "not table or json"),
         (["kill", "--regex", "c1"], "name each container"),
         (["create", "--no-pivot", "c1"], "always pivoted"),
@@ -188,6 +188,15 @@ def test_a_command_line_that_makes_no_sense_is_refused(
     oci: GockerOci, arguments: list[str], reason: str
 ) -> None:
     assert reason in oci.refused(*arguments)
+
+
+@pytest.mark.skipif(os.path.isdir("/run/systemd/system"), reason="needs a host that systemd does not run")
+@pytest.mark.parametrize("options", [["--systemd-cgroup"], ["--cgroup-manager", "systemd"]])
+def test_systemd_makes_no_cgroup_where_it_does_not_run_the_host(oci: GockerOci, options: list[str]) -> None:
+    said = oci.refused(*options, "create", "-b", oci.bundle(), "c1")
+    assert "the systemd cgroup manager: systemd does not run this host" in said
+    assert is_gone(oci)
+    oci.ok(*options, "list")
 
 
 # --- kill

@@ -221,6 +221,11 @@ def is_crun(runtime: str) -> bool:
     return said.startswith("crun")
 
 
+def systemd_runs() -> bool:
+    """Whether it is PID 1 of this host."""
+    return Path("/proc/1/comm").read_text(encoding="utf-8") == "systemd\n"
+
+
 def _cgroups() -> set[str]:
     return {directory for directory, _, _ in os.walk(CGROUPS)}
 

@@ -46,7 +46,7 @@ ONLY_OTHER_COMMANDS = frozenset(
     f"gocker.{name}"
     for name in """
     auditlog baseimage cli.audit cli.doctor cli.explain cli.group cli.options cli.plan cli.plugins cli.why doctor elf filetree hostprograms
-    imagestore receipt recovery seccompcompile seccompprofile testing
+    imagestore receipt recovery seccompcompile seccompprofile steps.scope systemd testing
     """.split()
 )
 
@@ -154,6 +154,7 @@ BEFORE_THE_CLONE = {
         f"gocker.steps.{name}"
         for name in ("labels", "limits", "memorypolicy", "personality", "preserve", "scheduling")
     },
+    "steps/scope.py": {"gocker.systemd"},
 }
 """What may be imported in a function: of a step of the host phase, or where steps are planned."""
 

@@ -204,16 +204,17 @@ def test_a_cgroup_that_holds_other_containers_is_refused(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["system.slice:gocker:c1", ":gocker:c1"])
-def test_a_path_for_systemd_is_refused_by_name(path: str) -> None:
+def test_a_path_for_systemd_is_refused_where_it_does_not_make_the_cgroup(path: str) -> None:
     reason = refused("cgroupsPath", cgroupsPath=path)
-    assert reason.startswith("gocker does not ask systemd for cgroups")
+    assert reason.startswith(f'"{path}" is for systemd, which is not to make the cgroup')
     assert "--cgroup-manager cgroupfs" in reason
 
 
-@pytest.mark.parametrize("path", ["/a/b", "system.slice:gocker:c1", None])
-def test_systemd_is_refused_by_name(path: str | None) -> None:
+@pytest.mark.parametrize("path", ["/a/b", None])
+def test_other_paths_are_refused_where_systemd_makes_the_cgroup(path: str | None) -> None:
     text = refusal(linux(cgroupsPath=path), systemd_cgroup=True)
-    assert text.startswith("read config.json linux.cgroupsPath: gocker does not ask systemd for cgroups")
+    assert text.startswith("read config.json linux.cgroupsPath: ")
+    assert "is not slice:prefix:name" in text
 
 
 def test_sysctls_are_read() -> None:

@@ -125,10 +125,10 @@ def test_the_features_name_the_seccomp_flags_that_are_read(flag: str) -> None:
 def test_the_features_name_what_a_config_may_not_ask_for() -> None:
     assert not FEATURES["linux"]["intelRdt"]["enabled"]
     assert not FEATURES["linux"]["netDevices"]["enabled"]
-    assert not FEATURES["linux"]["cgroup"]["systemd"]
+    assert not FEATURES["linux"]["cgroup"]["systemdUser"]
     refusal(linux(intelRdt={}))
     refusal(linux(netDevices={"eth0": {}}))
-    refusal(linux(cgroupsPath="a.slice:b:c"))
+    refusal(linux(cgroupsPath="a.slice:b:c"))  # without --systemd-cgroup
 
 
 def accepted(profile: dict[str, Any]) -> bool:
