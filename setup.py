@@ -142,6 +142,7 @@ setup(
         "gocker.oci",
         "gocker.ocicli",
         "gocker.testing",
+        "gocker.warm",
         "gocker.steps",
         "gocker.plugins",
         *(f"gocker.plugins.{name}" for name in {**CONTROLLERS, **NAMESPACES}),

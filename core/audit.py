@@ -18,6 +18,7 @@ from typing import Any
 from gocker.auditchain import Head, parse_head, resume
 from gocker.auditevent import Chain, Event, load_structlog, make_logger
 from gocker.errors import AuditError
+from gocker.kernel import caller
 from gocker.paths import audit_log as default_path
 
 __all__ = ["AuditLog", "Event", "current_actor", "default_path", "load_structlog", "mask_environment"]
@@ -38,12 +39,15 @@ _REMEDIES = {
 }
 
 
-def current_actor(argv: Sequence[str], loginuid: str = "/proc/self/loginuid") -> dict[str, Any]:
-    """Who acts: `argv` is gocker's own, with the values of -e and --env masked here."""
+def current_actor(argv: Sequence[str], loginuid: str = "") -> dict[str, Any]:
+    """Who acts: `argv` is gocker's own, with the values of -e and --env masked here.
+
+    `loginuid` is the file that says who logged in, that of the process which the user started unless given.
+    """
     return {
         "uid": os.getuid(),
-        "loginuid": _loginuid(loginuid),
-        "pid": os.getpid(),
+        "loginuid": _loginuid(loginuid or f"{caller.proc()}/loginuid"),
+        "pid": caller.pid(),
         "command": mask_environment(argv),
     }
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 
 from gocker.errors import HierarchyError
+from gocker.kernel import caller
 from gocker.model import Hierarchy
 from gocker.record import Record
 
@@ -193,12 +194,15 @@ def resolve(mountinfo: str, cgroup: str, controllers: Mapping[str, str]) -> Hier
     return _resolve(_reachable(mountinfo), cgroup, controllers)
 
 
-def read_host(proc: str = "/proc/self") -> Hierarchies:
+def read_host(proc: str = "") -> Hierarchies:
     """The hierarchies of the process whose /proc directory is `proc`: the only function with I/O.
+
+    That is the process which the user started unless one is named.
 
     Raise HierarchyError when a file cannot be read or understood.
     """
     global _last  # noqa: PLW0603 - what it is worth: 0.1 ms of each further start of a process
+    proc = proc or caller.proc()
     mountinfo = _read(f"{proc}/mountinfo", "mount -t proc proc /proc")
     cgroup = _read(f"{proc}/cgroup", "gocker needs a kernel with CONFIG_CGROUPS")
     last = _last

@@ -22,10 +22,11 @@ COMMANDS = {
     "why": "Say how a container ended, and why.",
     "plugins": "List the installed controllers and namespaces.",
     "audit": "Read and verify the audit log.",
+    "warm": "Keep a process ready that makes the commands fast.",
     "doctor": "Say what this host offers and what is missing.",
     "version": "Print the version.",
 }
-_TOUCH_NOTHING = {"plan", "version", "run"}  # do not clean up after a killed gocker; `run` sees to it itself
+_TOUCH_NOTHING = {"plan", "version", "run", "warm"}  # do not clean up after a killed gocker; `run` sees to it itself
 _INTERRUPTED = 128 + 2  # as if SIGINT had ended us
 _CLICK_WORDS = (("a valid float range", "a number"), ("a valid integer range", "a whole number"))
 

@@ -18,6 +18,11 @@ _COMPLETING = "_GOCKER_COMPLETE"  # click's variable for shell completion
 
 def main() -> NoReturn:
     """Run the command; ends the process with docker's codes: 125 gocker failed, 126, 127, else the program's."""
+    os._exit(run())  # all is done and undone: the interpreter need not take itself apart
+
+
+def run() -> int:
+    """Run the command that sys.argv asks for, up to the last word of its output; the exit status."""
     _open_streams()
     status = _main()
     try:
@@ -26,7 +31,7 @@ def main() -> NoReturn:
         status = output_failed(error)
     with contextlib.suppress(OSError):
         sys.stderr.flush()
-    os._exit(status)  # all is done and undone: the interpreter need not take itself apart
+    return status
 
 
 def _open_streams() -> None:

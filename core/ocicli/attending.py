@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from gocker.kernel.process import pidfd_send_signal
 from gocker.model import ContainerSpec
-from gocker.signals import Arrival, Signals
+from gocker.signals import GONE, Arrival, Signals
 from gocker.stdio import Attached, Inherited, attend, deliver
 
 
@@ -29,6 +29,8 @@ class Attendant:
         """The exit status of the process, 128 + n for a signal; `console` is its pty master, or -1. Raise GockerError."""
 
         def forward(arrival: Arrival) -> None:
+            if arrival.number == GONE:
+                os._exit(1)  # as it ends when it is killed itself: the process goes on
             with contextlib.suppress(ProcessLookupError):
                 pidfd_send_signal(pidfd, arrival.number)
 

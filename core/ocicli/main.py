@@ -6,11 +6,12 @@ import contextlib
 import gc
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from gocker.cli import quick
 from gocker.cli.show import output_failed, show_error
 from gocker.errors import GockerError, UsageError
+from gocker.kernel import caller
 from gocker.ocicli.flags import GLOBAL, VERBS, Verb
 from gocker.ocicli.log import LOG
 
@@ -18,14 +19,21 @@ NAME = "gocker-oci"
 _FAILED, _EXEC_FAILED = 1, 255  # as runc has it: 1 is what many a program ends with
 _CREATING = frozenset({"create", "run"})
 _STATELESS = frozenset({"features", "spec", "version"})
+_ALONE = frozenset({"events", "ps"})  # run a program, or for ever: nothing for a warm worker
 _READ = frozenset(
     {"events", "list", "ps", "state"}
 )  # callers read what they print, some of them stderr with it
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the verb; ends the process."""
     gc.disable()
+    sys.argv[0] = sys.argv[0].removesuffix("-python")  # the client execs it by that name
+    os._exit(run())
+
+
+def run() -> int:
+    """Run the verb that sys.argv asks for, up to the last word of its output; the exit status."""
     status = _main(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -33,7 +41,7 @@ def main() -> None:
         status = output_failed(error)
     with contextlib.suppress(OSError):
         sys.stderr.flush()
-    os._exit(status)
+    return status
 
 
 def _main(arguments: list[str]) -> int:
@@ -87,6 +95,8 @@ def _run(options: dict[str, Any]) -> int:
 def _call(name: str, options: dict[str, Any], chosen: dict[str, Any]) -> int:
     import importlib
 
+    if name in _ALONE:
+        caller.give_back(name)
     if name not in _STATELESS:
         from gocker.ocicli.recover import recover_abandoned
         from gocker.state import State
