@@ -68,7 +68,16 @@ _R2 = (
         "run create",
         "/proc, /sys and /dev are directories of the image itself",
         "core/steps/targets.py",
-        (("        resolve = SAME_MOUNT\n    elif", "        resolve = IN_ROOT\n    elif"),),
+        (
+            (
+                "    if fd == ctx.root:\n        resolve = SAME_MOUNT\n",
+                "    if fd == ctx.root:\n        resolve = IN_ROOT\n",
+            ),
+            (
+                "    if fd == ROOT:\n        resolve = SAME_MOUNT\n",
+                "    if fd == ROOT:\n        resolve = IN_ROOT\n",
+            ),
+        ),
         (f"{IMAGE}TestR2::test_a_link_in_the_place_of_a_system_directory_is_not_followed",),
     ),
     Mutant(
@@ -204,8 +213,8 @@ _R3 = (
         "what is said of a volume holds",
         "core/steps/mounts.py",
         (
-            ("        options.attributes,\n        clear", "        0,\n        clear"),
-            ("        options.deep_attributes,\n        clear", "        0,\n        clear"),
+            ('            "attributes": options.attributes,\n', '            "attributes": 0,\n'),
+            ('            "attributes": options.deep_attributes,\n', '            "attributes": 0,\n'),
         ),
         (
             attack("program_on_a_noexec_mount"),
@@ -290,8 +299,8 @@ _R5 = (
         "core/steps/targets.py",
         (
             (
-                "        if not root:\n            raise GockerError",
-                "        if root is None:\n            raise GockerError",
+                "        if not root:\n            raise _no_procfs(path)\n",
+                "        if root is None:\n            raise _no_procfs(path)\n",
             ),
         ),
         (attack("volume_over_proc"), attack("volume_over_proc_by_dotdot")),
@@ -1131,8 +1140,12 @@ _R15 = (
         "core/steps/cgroupfs.py",
         (
             (
-                "        attributes = options.attributes | options.deep_attributes\n",
-                "        attributes = 0\n",
+                "        attributes = options.attributes | options.deep_attributes\n        target = system_directory(ctx, self.target)\n",
+                "        attributes = 0\n        target = system_directory(ctx, self.target)\n",
+            ),
+            (
+                "        attributes = options.attributes | options.deep_attributes\n        target = emit_system_directory(code, self.target)\n",
+                "        attributes = 0\n        target = emit_system_directory(code, self.target)\n",
             ),
         ),
         (f"{PROGRAM}TestCgroups::test_no_file_of_its_cgroups_can_be_written", attack("cgroup_is_written")),
