@@ -25,7 +25,7 @@ from gocker.planner import Planned, build_plan
 from gocker.record import Record
 from gocker.registry import Registry
 from gocker.seccomp import seccomp_step
-from gocker.signals import ENDING, Arrival, Arrivals, Signals
+from gocker.signals import ENDING, GONE, Arrival, Arrivals, Signals
 from gocker.state import State
 from gocker.stdio import Attached, Streams, attend, deliver, drain
 
@@ -258,6 +258,8 @@ class _Run:
         from gocker.receipt import signal_name
 
         number, ctx = arrival.number, self.launcher.ctx
+        if number == GONE:  # and the program with it, but for one that gave up PR_SET_PDEATHSIG
+            number = signal.SIGKILL
         try:
             lost = number in ENDING and self._is_first() and not disposes(ctx.pid, number)
             pidfd_send_signal(ctx.pidfd, signal.SIGKILL if lost else number)
