@@ -38,6 +38,7 @@ from gocker.steps.cgroup import (
     MakeCgroup,
     OpenCgroup,
     RemoveCgroup,
+    TakeCgroup,
     limit_step,
 )
 from gocker.steps.devicefilter import FilterDevices
@@ -536,6 +537,39 @@ class TestMakeAndUndo:
             first.make.execute(ctx)
         first.make.undo(ctx)
         assert os.path.isdir(first.path)
+
+    def test_a_cgroup_that_was_never_taken_is_neither_killed_nor_removed(self, group: Open) -> None:
+        cgroup = group(Memory)
+        process = child("time.sleep(600)")
+        cgroup.join(process.pid)
+        where = {"path": cgroup.path, "base": cgroup.base, "version": cgroup.hierarchy.value}
+        ctx, step = Context(None), TakeCgroup(**where, owner="c1")
+        with pytest.raises(HierarchyError, match="is not empty"):
+            step.execute(ctx)
+        assert step.is_anothers()
+        step.undo(ctx)
+        assert cgroupfs.processes(cgroup.path) == [process.pid]
+        cgroup.make.undo(Context(None))
+        assert gone(process) == -signal.SIGKILL
+
+    def test_of_two_that_take_an_empty_cgroup_one_has_it(self) -> None:
+        base, version = find(Memory)
+        path = f"{base}/{PARENT}-taken"
+        os.mkdir(path)
+        try:
+            one, two = (
+                TakeCgroup(path=path, base=base, version=version.value, owner=name) for name in ("a", "b")
+            )
+            assert one.is_vacant()
+            one.execute(Context(None))
+            with pytest.raises(HierarchyError, match="another container has it"):
+                two.execute(Context(None))
+            assert (one.is_anothers(), two.is_anothers()) == (False, True)
+            one.undo(Context(None))
+            assert not os.path.exists(path)
+        finally:
+            if os.path.exists(path):
+                os.rmdir(path)
 
     def test_containers_that_come_and_go_share_the_parent(self) -> None:
         base, version = find(Memory)
