@@ -58,7 +58,7 @@ def update(
         events: list[Event] = []
         undo: list[Change] = []
         updates = merge(lasting.updates, [one for group in asked.values() for one in group.values()])
-        told = _Told(spec, lasting, steps)
+        told = Told(spec, container, steps)
         try:
             told.change()
             for group in steps:
@@ -79,10 +79,10 @@ def update(
     return ctx.unbound
 
 
-class _Told:
+class Told:
     """What systemd knows of the limits of a scope: before they are written, since it writes them itself."""
 
-    def __init__(self, spec: ContainerSpec, lasting: Lasting, steps: list[list[Step]]) -> None:
+    def __init__(self, spec: ContainerSpec, container: str, steps: list[list[Step]]) -> None:
         """Nothing where the cgroup is gocker's own. Raise KernelError."""
         self._unit = ""
         if not spec.scope:
@@ -93,7 +93,7 @@ class _Told:
         try:
             before = [text_before(step) for step in writes]
         except OSError as error:
-            raise KernelError.from_os("update container", lasting.id, error) from error
+            raise KernelError.from_os("update container", container, error) from error
         self._unit = cgroup_of(spec).rpartition("/")[2]
         self._new = properties_of((step.file, step.value) for step in writes)
         self._old = properties_of(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import Any
 
 from gocker.errors import HierarchyError, UsageError
@@ -37,6 +38,8 @@ def require_systemd(booted: str = _BOOTED) -> None:
         reason = "systemd does not run this host"
     elif (mode := read_host().mode) != "v2":
         reason = f"it needs a host with cgroup v2 alone, the mode of this one is {mode}"
+    elif find_spec("jeepney") is None:
+        reason = "jeepney, a dependency of gocker's, is not installed for this Python"
     if reason:
         raise HierarchyError(
             "use",

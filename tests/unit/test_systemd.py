@@ -11,17 +11,18 @@ from typing import Any
 import pytest
 from fakebus import FakeBus, fake_bus
 from ocibundle import linux, read, refusal
-from planning import V2, host, plan, spec
+from planning import HYBRID, V2, host, plan, spec
 
 from gocker.errors import HierarchyError, UsageError
 from gocker.kernel.process import has_ended
 from gocker.oci.scope import scope_path
 from gocker.ocicli.scoping import annotated, require_systemd, with_path, with_scope
-from gocker.plan import Context, Plan, plan_from_json
+from gocker.plan import Context, Plan, Step, plan_from_json
 from gocker.steps.cgroup import MakeCgroup, RemoveCgroup, WriteLimit
 from gocker.steps.launch import Clone
 from gocker.steps.scope import INFINITY, Property, ReleaseScope, StartScope, StopScope, properties_of
 from gocker.systemd import Systemd, UnitExistsError
+from gocker.updating import Told
 
 UNIT = "libpod-web.scope"
 CGROUP = f"/machine.slice/{UNIT}"
@@ -237,6 +238,17 @@ def test_a_host_without_systemd_is_said_to_have_none(tmp_path: Any) -> None:
         require_systemd(f"{tmp_path}/none")
 
 
+def test_a_host_with_cgroup_v1_is_said_to_have_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setattr("gocker.ocicli.scoping.read_host", lambda: host(HYBRID))
+    with pytest.raises(HierarchyError, match="cgroup v2 alone, the mode of this one is hybrid"):
+        require_systemd(str(tmp_path))
+    monkeypatch.setattr("gocker.ocicli.scoping.read_host", lambda: host(V2))
+    require_systemd(str(tmp_path))
+    monkeypatch.setattr("gocker.ocicli.scoping.find_spec", lambda name: None)
+    with pytest.raises(HierarchyError, match="jeepney"):
+        require_systemd(str(tmp_path))
+
+
 # --- the bus
 
 
@@ -375,3 +387,33 @@ def test_a_scope_elsewhere_is_an_error_and_stopped(bus: FakeBus) -> None:
     os.unlink(f"{bus.cgroups}/{UNIT}/cgroup.procs")
     stop.execute(ctx)
     assert (ctx.holder, bus.units) == (0, {})
+
+
+# --- update
+
+
+def test_an_update_is_told_first_and_taken_back_when_it_fails(bus: FakeBus, tmp_path: Any) -> None:
+    container = spec(cgroup_path=CGROUP, scope=True)
+    (tmp_path / "memory.max").write_text("7\n")
+    (tmp_path / "memory.oom.group").write_text("0\n")
+    writes: list[Step] = [
+        WriteLimit(path=str(tmp_path), file=file, value=value, limit="memory", asked=value)
+        for file, value in (("memory.max", "5"), ("memory.oom.group", "1"))
+    ]
+    bus.units[UNIT] = {}
+    told = Told(container, "web", [writes])
+    told.change()
+    assert bus.units[UNIT] == {"MemoryMax": 5}
+    error = HierarchyError("update", "web")
+    told.take_back(error)
+    assert bus.units[UNIT] == {"MemoryMax": 7}
+    bus.refusals["SetUnitProperties"] = "AccessDenied"
+    told.take_back(error)
+    assert "AccessDenied" in error.__notes__[0]
+
+
+def test_an_update_of_a_cgroup_of_gockers_is_nothing_to_systemd(bus: FakeBus) -> None:
+    told = Told(spec(), "web", [])
+    told.change()
+    told.take_back(HierarchyError("update", "web"))
+    assert bus.calls == []
