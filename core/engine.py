@@ -238,12 +238,12 @@ class _Run:
         self.marks.append((what, time.perf_counter_ns()))
 
     def _load(self) -> None:
-        """Import what comes later, while the first process sets itself up: 1.5 ms that nobody waits for."""
+        """Do what can be done while the first process sets itself up: imports, 1.5 ms, and what is known by then."""
         import resource  # noqa: F401 - os.wait4 does
 
         from gocker import receipt  # noqa: F401
 
-        self.audit.load()
+        self._write_events()
 
     def _await_init(self, channel: int) -> None:
         """Wait until init has something to say; until there is a program, a signal may end the start."""
@@ -283,7 +283,9 @@ class _Run:
         if ctx.pidfd < 0:
             return []
         failures: list[GockerError] = []
-        for directory, version in self.planned.cgroups.kill[:1]:
+        # With its first process a PID namespace has ended; who else is in the cgroup, its removal meets.
+        alone = self.spec.namespace("pid").mode == "private" and has_ended(ctx.pidfd)
+        for directory, version in () if alone else self.planned.cgroups.kill[:1]:
             try:
                 kill_all(directory, version)
             except OSError as error:

@@ -259,7 +259,7 @@ def test_a_container_that_cannot_be_put_on_record_is_ended(drivers: Drivers, roo
     """And what could not be written the first time is written later."""
     job = {
         "args": ["run", "--rootfs", rootfs, "sleep", "1000"],
-        "faults": [{"point": "audit", "index": 1, "when": "before", "act": "fail-audit"}],
+        "faults": [{"point": "audit", "index": 2, "when": "before", "act": "fail-audit"}],
     }
     result = drivers.run(job)
     assert (result["status"], result["left"]) == (125, [])
@@ -268,6 +268,23 @@ def test_a_container_that_cannot_be_put_on_record_is_ended(drivers: Drivers, roo
     assert [name for name in events if name.startswith("container.")] == [
         "container.create",
         "container.start",
+        "container.exit",
+        "container.remove",
+    ]
+
+
+def test_a_start_that_cannot_be_put_on_record_is_given_up(drivers: Drivers, rootfs: str) -> None:
+    """While init is at work."""
+    job = {
+        "args": ["run", "--rootfs", rootfs, "sleep", "1000"],
+        "faults": [{"point": "audit", "index": 1, "when": "before", "act": "fail-audit"}],
+    }
+    result = drivers.run(job)
+    assert (result["status"], result["left"]) == (125, [])
+    assert result["err"] == "gocker: write audit log it: ENOSPC: as the test wants it\n"
+    events = [event["event"] for event in result["events"]]
+    assert [name for name in events if name.startswith("container.")] == [
+        "container.create",
         "container.exit",
         "container.remove",
     ]
@@ -306,7 +323,7 @@ def verdict_after_kill(
     return dict(report["verdict"])
 
 
-@pytest.mark.parametrize(("point", "index"), [("remove", 1), ("undo", 1), ("audit", 2)])
+@pytest.mark.parametrize(("point", "index"), [("remove", 1), ("undo", 1), ("audit", 3)])
 def test_the_end_of_a_program_outlives_the_gocker_that_saw_it(
     drivers: Drivers, rootfs: str, point: str, index: int
 ) -> None:
