@@ -19,7 +19,7 @@ from gocker.errors import AuditError, GockerError, KernelError, SignalError
 from gocker.hierarchy import read_host
 from gocker.kernel.cgroupfs import PATIENCE, DirReader, kill_all
 from gocker.kernel.process import disposes, has_ended, pidfd_send_signal
-from gocker.launcher import Launcher
+from gocker.launcher import Launcher, give_back_unless_native
 from gocker.model import ContainerSpec, Hierarchy
 from gocker.planner import Planned, build_plan
 from gocker.record import Record
@@ -102,6 +102,7 @@ def run_with(
 
     `started` is called with the first process's pid once the program runs.
     """
+    give_back_unless_native(planned.plan, spec)
     audit.prepare()
     claim = State().create(spec.id, spec.name, planned.plan.canonical)
     return _Run(spec, planned, audit, claim, streams, signals, started).run()

@@ -14,7 +14,7 @@ from gocker.execplan import plan_exec
 from gocker.kernel.cgroupfs import PATIENCE
 from gocker.kernel.process import has_ended, pidfd_send_signal
 from gocker.lasting import PAUSED, STOPPED, Lasting, status_of
-from gocker.launcher import Launcher
+from gocker.launcher import Launcher, give_back_unless_native
 from gocker.model import ContainerSpec
 from gocker.registry import Registry
 from gocker.state import State
@@ -57,8 +57,9 @@ def execute(
     if status == STOPPED or (status == PAUSED and not paused):
         why = "cannot exec in a paused container" if status == PAUSED else f"it is {status}"
         raise StateError("exec in container", lasting.id, why)
-    audit.prepare()
     plan = plan_exec(spec, lasting, registry, paths.data_root(), cgroups, newlines=newlines)
+    give_back_unless_native(plan, spec)
+    audit.prepare()
     launcher = Launcher(plan, spec.replace(rootfs=None))
     ctx = launcher.ctx
     ctx.window = window

@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from gocker import init
 from gocker.auditevent import Event
 from gocker.errors import ExecError, GockerError, StepError, UsageError, errno_name
-from gocker.kernel import native, stub
+from gocker.kernel import caller, native, stub
 from gocker.kernel.caps import permitted
 from gocker.kernel.cgroupfs import PATIENCE
 from gocker.kernel.process import has_ended, pidfd_send_signal
@@ -43,6 +43,8 @@ EXECUTOR = "GOCKER_EXECUTOR"
 """Environment variable: who runs the init phase. `python`, `native`, or `auto`: native where it is built and can."""
 PYTHON, NATIVE, AUTO = EXECUTORS = ("python", "native", "auto")
 _DEFAULT = PYTHON
+_NEVER = frozenset({"bind-inside", "mount-copy", "seccomp-listener"})
+"""Steps whose `emit` refuses whatever they are."""
 _NEEDED = ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_DAC_OVERRIDE")
 
 
@@ -111,7 +113,7 @@ class Launcher:
 
     def _is_native(self) -> bool:
         """Who is to run the init phase. Raise UsageError."""
-        asked = os.environ.get(EXECUTOR) or _DEFAULT
+        asked = os.environ.get(EXECUTOR) or (AUTO if caller.is_other() else _DEFAULT)
         if asked not in EXECUTORS:
             raise UsageError(
                 "set", f"{EXECUTOR}={asked}", "no such executor", remedy=f"one of {' '.join(EXECUTORS)}"
@@ -174,6 +176,7 @@ class Launcher:
         os.close(pidfd)
         if self._forced:
             raise UsageError("use", f"{EXECUTOR}={NATIVE}", reason)
+        caller.give_back(reason)  # it is taken back first: a copy of this process would have the wrong parent
         self._executor = None
         self._use_python()
         return spawn(ctx.enter, flags, joins, offsets, cgroup_fd)
@@ -412,6 +415,18 @@ class Launcher:
     def note(self, event: str, level: str = "info", /, **fields: Any) -> None:
         """Put something on the record."""
         self.events.append(Event.now(event, level, **fields))
+
+
+def give_back_unless_native(plan: Plan, spec: ContainerSpec) -> None:
+    """Where this process works for another, let that one start what only a copy of a Python process can."""
+    if caller.is_other():
+        if spec is not None and (spec.hooks or spec.preserve_fds):
+            caller.give_back("hooks and fds are the caller's own")
+        found = next(
+            (step.op for step in plan.init if step.op in _NEVER or getattr(step, "newlines", False)), ""
+        )
+        if found or not Launcher(plan, spec)._is_native():
+            caller.give_back(f"the plan needs the Python executor {found}".rstrip())
 
 
 def _pair() -> tuple[_socket.socket, _socket.socket]:

@@ -16,11 +16,12 @@ from gocker.claim import Claim
 from gocker.engine import note_create, usage_of
 from gocker.errors import GockerError, KernelError, StateError
 from gocker.hierarchy import read_host
+from gocker.kernel import caller
 from gocker.kernel.cgroupfs import PATIENCE, kill_all
 from gocker.kernel.process import has_ended, pidfd_send_signal, start_time
 from gocker.killing import kill_everything
 from gocker.lasting import CREATED, STOPPED, Group, Lasting, boot_id, open_first, read_lasting, status_of
-from gocker.launcher import Launcher
+from gocker.launcher import Launcher, give_back_unless_native
 from gocker.model import ContainerSpec, Hierarchy
 from gocker.owing import BEGUN, owe, write_or_owe
 from gocker.plan import INIT, plan_from_json
@@ -62,6 +63,7 @@ def create(
     called with the first process's pid and the pty master, which is then its own, or -1, while all can still be
     undone. Raise GockerError; then nothing is left of it.
     """
+    give_back_unless_native(planned.plan, spec)
     audit.prepare()
     _refuse_taken(planned, state)
     claim = state.create(spec.id, spec.id, planned.plan.canonical)
@@ -231,6 +233,8 @@ def start(container: str, state: State, audit: AuditLog) -> None:
         if claim.owed:
             settle(claim, state, audit)
         lasting = read_lasting(state, container)
+        if lasting.hooks:
+            caller.give_back("hooks are the caller's children")
         status = status_of(lasting, state)
         if status != CREATED:
             raise StateError("start container", container, f"it is not created but {status}")
@@ -299,6 +303,8 @@ def delete(
         if claim.owed:
             settle(claim, state, audit)
         lasting = read_lasting(state, container)
+        if lasting.hooks:
+            caller.give_back("hooks are the caller's children")
         status = status_of(lasting, state)
         if status != STOPPED and not force:
             raise StateError(
