@@ -49,7 +49,7 @@ class Systemd:
             raise HierarchyError(
                 "reach systemd",
                 "on the system bus",
-                str(error) or type(error).__name__,
+                getattr(error, "strerror", None) or str(error) or type(error).__name__,
                 remedy="systemctl status dbus.socket; or leave --systemd-cgroup out",
             ) from error
         return self

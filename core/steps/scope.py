@@ -57,8 +57,12 @@ class StartScope(MakeCgroup):
         if os.path.lexists(self.path):
             ctx.strangers.add(self.path)
             raise self.taken()
-        ctx.holder = _hold()
+        ctx.strangers.add(
+            self.path
+        )  # until systemd is asked for it: where it cannot be, nothing is to be stopped
         with Systemd() as systemd:
+            ctx.strangers.remove(self.path)
+            ctx.holder = _hold()
             try:
                 systemd.start(self.unit, [*self.properties, ("PIDs", "au", (ctx.holder,))])
             except UnitExistsError:

@@ -378,6 +378,16 @@ def test_another_container_s_scope_is_left_alone(bus: FakeBus) -> None:
     assert (ctx.holder, list(bus.units)) == (0, [UNIT])
 
 
+def test_without_a_bus_there_is_nothing_to_take_back(bus: FakeBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nonexistent")
+    ctx, step = Context(None), start_scope(bus)
+    with pytest.raises(HierarchyError, match="reach systemd on the system bus: No such file or directory"):
+        step.execute(ctx)
+    StopScope(path=step.path, base=step.base, controller="cgroup", version="v2", unit=UNIT).execute(ctx)
+    step.undo(ctx)
+    assert ctx.holder == 0
+
+
 def test_a_scope_elsewhere_is_an_error_and_stopped(bus: FakeBus) -> None:
     ctx = Context(None)
     step = start_scope(bus, path=f"{bus.cgroups}/other.slice/{UNIT}")
