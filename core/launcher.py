@@ -43,18 +43,19 @@ EXECUTOR = "GOCKER_EXECUTOR"
 """Environment variable: who runs the init phase. `python`, `native`, or `auto`: native where it is built and can."""
 PYTHON, NATIVE, AUTO = EXECUTORS = ("python", "native", "auto")
 _DEFAULT = PYTHON
-_NEVER = frozenset({"bind-inside", "mount-copy", "seccomp-listener"})
-"""Steps whose `emit` refuses whatever they are."""
 _NEEDED = ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_DAC_OVERRIDE")
 
 
 class Launcher:
     """One execution of one plan. Use: `start`, `await_program`, (the program runs), `remove`, `undo`."""
 
-    def __init__(self, plan: Plan, spec: ContainerSpec | None, record: int = -1) -> None:
+    def __init__(
+        self, plan: Plan, spec: ContainerSpec | None, record: int = -1, *, threads: bool = False
+    ) -> None:
         """`spec` is None where a later gocker only undoes; then every step counts as begun.
 
         `record` is an fd of the file that tells that gocker how far the first process got (kernel.progress).
+        `threads` says that this process has others, so that a copy of it is nothing to go on in.
         """
         self.plan = plan
         self.ctx = Context(spec)
@@ -69,7 +70,8 @@ class Launcher:
         self._executor: native.Executor | None = None
         self._code: Code | None = None  # what the native executor runs
         self._theirs: _socket.socket | None = None
-        self._stdio, self._status, self._forced = (0, 1, 2), stub.STATUS_FD, False
+        self._stdio, self._status, self._forced = (0, 1, 2), stub.STATUS_FD, threads
+        self._threads = threads
         self.total = plan.total  # steps of the start, for messages
         self.console = -1  # the pty master, when there is a terminal
         self.program_status: int | None = None  # wait status of the program below --init
@@ -113,17 +115,21 @@ class Launcher:
 
     def _is_native(self) -> bool:
         """Who is to run the init phase. Raise UsageError."""
-        asked = os.environ.get(EXECUTOR) or (AUTO if caller.is_other() else _DEFAULT)
+        asked = os.environ.get(EXECUTOR) or (AUTO if self._threads or caller.is_other() else _DEFAULT)
         if asked not in EXECUTORS:
             raise UsageError(
                 "set", f"{EXECUTOR}={asked}", "no such executor", remedy=f"one of {' '.join(EXECUTORS)}"
             )
-        if asked == PYTHON or not any(step.op == "clone" for step in self.plan.parent):
+        if not self._threads and (
+            asked == PYTHON or not any(step.op == "clone" for step in self.plan.parent)
+        ):
             return False
-        self._forced = asked == NATIVE
-        found = next((step.op for step in self.plan.init if not _can_lower(step)), "")
+        self._forced = asked == NATIVE or self._threads
+        found = next((step.op for step in self.plan.init if not can_lower(step)), "")
         reason = ""
-        if found:
+        if asked == PYTHON:
+            reason = "the environment says otherwise"
+        elif found:
             reason = f"the step {found} is the Python executor's alone"
         elif len(self.plan.init) > MOST_CHUNKS:
             reason = f"the plan has more than {MOST_CHUNKS} steps"
@@ -417,25 +423,25 @@ class Launcher:
         self.events.append(Event.now(event, level, **fields))
 
 
+def is_for_threads(plan: Plan, spec: ContainerSpec) -> bool:
+    """Whether a process with other threads can start it: natively, that is."""
+    try:
+        return Launcher(plan, spec, threads=True)._is_native()
+    except UsageError:
+        return False
+
+
 def give_back_unless_native(plan: Plan, spec: ContainerSpec) -> None:
     """Where this process works for another, let that one start what only a copy of a Python process can."""
     if caller.is_other():
-        if spec is not None and (spec.hooks or spec.preserve_fds):
+        if spec.hooks or spec.preserve_fds:
             caller.give_back("hooks and fds are the caller's own")
-        found = next(
-            (step.op for step in plan.init if step.op in _NEVER or getattr(step, "newlines", False)), ""
-        )
-        if found or not Launcher(plan, spec)._is_native():
-            caller.give_back(f"the plan needs the Python executor {found}".rstrip())
+        if not Launcher(plan, spec)._is_native():
+            caller.give_back("the plan needs the Python executor")
 
 
 def _pair() -> tuple[_socket.socket, _socket.socket]:
     return _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
-
-
-def _can_lower(step: Step) -> bool:
-    """An instance that has got another `execute` counts for itself."""
-    return can_lower(type(step)) and ("emit" in step.__dict__ or "execute" not in step.__dict__)
 
 
 def _receive(channel: _socket.socket) -> tuple[bytes, list[tuple[int, int, bytes]]]:

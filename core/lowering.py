@@ -21,6 +21,19 @@ from gocker.plan import Step
 
 Explain = Callable[["Failure"], Exception]
 Wrap = Callable[[Exception, "Failure"], Exception]
+_Raisers = dict[int, tuple[str, Explain | None, tuple[Wrap, ...]]]
+
+_LONG, _DIGITS = 16, frozenset("0123456789abcdef")
+SHORT = 12  # characters of a random id's short form
+_MOST_KEPT = 2000
+_kept: dict[
+    Any, tuple[Any, ...]
+] = {}  # what became of a step in a state; the same step comes in most starts of a process
+
+
+def is_random(container: str) -> bool:
+    """Whether an id has the form of `gocker.state.new_id`: no text has it in it by chance."""
+    return len(container) == _LONG and _DIGITS.issuperset(container)
 
 
 class Register(int):
@@ -172,12 +185,18 @@ class NotLoweredError(Exception):
 _known: dict[type[Step], bool] = {}
 
 
-def can_lower(cls: type[Step]) -> bool:
-    """Whether a class of steps has a `emit` of its own that is not older than its `execute`."""
+def can_lower(step: Step) -> bool:
+    """Whether a step can be lowered: its class has an `emit` that is not older than its `execute`.
+
+    An instance that has got an `execute` of its own counts for itself.
+    """
+    cls = type(step)
     known = _known.get(cls)
     if known is None:
         known = _known[cls] = cls.at_host or _has_own_emit(cls)
-    return known
+    if "execute" in step.__dict__ and "emit" not in step.__dict__:
+        return False
+    return known and step.lowers
 
 
 def _has_own_emit(cls: type[Step]) -> bool:
@@ -199,7 +218,9 @@ class Code:
         self.status = status
         self.fds = {name: Register(_FIRST_FREE + number) for number, name in enumerate(fds)}
         self.named = tuple(self.fds.values())
-        self.has_root = False
+        self._id = spec.id if spec else ""
+        self._names = fds
+        self._parked = False  # what comes now is told to another launcher than ours
         self.has_home = False
         self.has_program = False
         self.result = Register(0)  # where the last call left what it returned
@@ -211,9 +232,9 @@ class Code:
         self._strings: dict[bytes, Data] = {}
         self._wraps: tuple[Wrap, ...] = ()
         self._labels: list[Label] = []
-        self._raisers: list[dict[int, tuple[str, Explain | None, tuple[Wrap, ...]]]] = []
+        self._raisers: list[_Raisers | None] = []
         self._chunks: list[bytes] = []
-        self._steps: list[Step] = []
+        self._steps: list[tuple[Step, bool, bool]] = []
 
     # What a step emits.
 
@@ -337,16 +358,52 @@ class Code:
     # The program.
 
     def add(self, step: Step, *, disarms: bool, parks: bool) -> None:
-        """Lower one step. Raise NotLoweredError."""
+        """Lower one step, or take what became of it, or of one like it, the last time. Raise NotLoweredError."""
+        self._steps.append((step, disarms, parks))
+        if step.at_host or parks or self._parked:
+            self._lower(step, disarms=disarms, parks=parks)
+            self._parked |= parks
+            return
+        key = (step.template(self._id), self._state())
+        kept = _kept.get(key)
+        if kept is None:
+            self._lower(step, disarms=disarms, parks=parks)
+            if len(_kept) >= _MOST_KEPT:
+                _kept.clear()
+            fds, free = tuple(self.fds.items()), tuple(self._free)
+            _kept[key] = (self._chunks[-1], self._id, fds, free, self._next, self.has_home, self.has_program)
+            return
+        chunk, other, fds, free, self._next, self.has_home, self.has_program = kept
+        if other != self._id and key[0] is not step:
+            # The texts are of the same length, so that all else is where it was.
+            chunk = chunk.replace(other.encode(), self._id.encode()).replace(
+                other[:SHORT].encode(), self._id[:SHORT].encode()
+            )
+        self.fds, self._free = dict(fds), list(free)
+        self._chunks.append(chunk)
+        self._raisers.append(None)
+
+    def _state(self) -> tuple[Any, ...]:
+        """All that what a step emits depends on, beside the step."""
+        return (
+            tuple(self.fds.items()),
+            tuple(self._free),
+            self._next,
+            self.has_home,
+            self.has_program,
+            self.status,
+            self.window,
+        )
+
+    def _lower(self, step: Step, *, disarms: bool, parks: bool) -> None:
         flags = (QUIET if step.quiet else 0) | (DISARMS if disarms else 0) | (PARKS if parks else 0)
         self._words, self._data, self._strings, self._labels = [], bytearray(), {}, []
-        raisers: dict[int, tuple[str, Explain | None, tuple[Wrap, ...]]] = {}
-        self._raisers.append(raisers)
-        self._steps.append(step)
+        self._scratch = _SCRATCH
+        self._raisers.append({})
         if step.at_host:
             flags |= AT_HOST
         else:
-            if not can_lower(type(step)):
+            if not can_lower(step):
                 raise NotLoweredError(step.op)
             step.emit(self)
         words = self._words
@@ -358,9 +415,7 @@ class Code:
                 words[use] |= label.at << 32
         code = struct.pack(f"={len(words)}Q", *words)
         self._data += bytes(-len(self._data) % 8)
-        blob = b""
-        if any(PARKS & _CHUNK.unpack_from(chunk)[2] for chunk in self._chunks):
-            blob = self._words_for_strangers(len(self._chunks))
+        blob = self._words_for_strangers(len(self._chunks)) if self._parked else b""
         size = _CHUNK.size + len(code) + len(self._data) + len(blob) + -len(blob) % 8
         head = _CHUNK.pack(size, _CHUNK.size + len(code), flags, len(blob))
         self._chunks.append(b"".join((head, code, self._data, blob, bytes(-len(blob) % 8))))
@@ -376,11 +431,17 @@ class Code:
 
     def error(self, failure: Failure) -> Exception:
         """The exception that `execute` would have raised."""
-        return _error(failure, *self._raisers[failure.place].get(failure.at, ("", None, ())))
+        raisers = self._raisers[failure.place]
+        if raisers is None:  # it was not lowered this time: do so
+            again = Code(self.spec, self.window, self._names, self.status)
+            for step, disarms, parks in self._steps:
+                again._lower(step, disarms=disarms, parks=parks)
+            return again.error(failure)
+        return _error(failure, *raisers.get(failure.at, ("", None, ())))
 
     def step(self, failure: Failure) -> Step:
         """Which step failed."""
-        return self._steps[failure.place]
+        return self._steps[failure.place][0]
 
     def _emit(
         self,
@@ -414,7 +475,9 @@ class Code:
         self.result = register
         words[at] = op | register << 8 | len(args) << 16 | flags << 20 | kinds << 24 | number << 36
         if op != _SET:
-            self._raisers[-1][at] = (path, explain, self._wraps)
+            raisers = self._raisers[-1]
+            if raisers is not None:
+                raisers[at] = (path, explain, self._wraps)
         return register
 
     def _words_for_strangers(self, index: int) -> bytes:
@@ -422,9 +485,9 @@ class Code:
 
         Another gocker starts what this one has created.
         """
-        step = self._steps[index]
+        step = self._steps[index][0]
         table: dict[str, Any] = {}
-        for at in self._raisers[index]:
+        for at in self._raisers[index] or ():
             row: dict[str, Any] = {}
             for number in (0, *_USUAL):
                 failure = Failure(index, at, number or _UNUSUAL, 0, os.geteuid(), _ALL, "", b"")

@@ -92,12 +92,21 @@ class Step(Record):
         """Do it; raise OSError or GockerError."""
         raise NotImplementedError
 
+    @property
+    def lowers(self) -> bool:
+        """Whether `emit` can do all that this very step asks for."""
+        return True
+
     def emit(self, code: Code) -> None:
         """Of the init phase: emit what `execute` does, for the native executor; raise NotLoweredError.
 
         A class without one of its own has its plan run by the Python executor; so has one whose `execute` is younger.
         """
         raise NotImplementedError(self.op)
+
+    def template(self, container: str) -> Any:
+        """What is equal for steps that emit the same but for the random id `container`, and its short form, in texts."""
+        return self
 
     def undo(self, ctx: Context) -> None:
         """Take it back; fine when it was never, or only half, done. `ctx` may be a fresh one."""

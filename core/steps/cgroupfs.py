@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from gocker.kernel import mount
 from gocker.lowering import Code, Register
@@ -55,6 +56,12 @@ class MountCgroups(Step):
             mount.set_attributes(top, attributes & mount.MOUNT_ATTR_RDONLY)
         os.close(target)
         ctx.fds[self.target] = top
+
+    def template(self, container: str) -> Any:
+        """A new mount does not say where the container's own cgroup is on the host."""
+        if self.bind:
+            return self
+        return MountCgroups, tuple(row[:3] for row in self.rows), self.target, self.options
 
     def emit(self, code: Code) -> None:
         """The same."""

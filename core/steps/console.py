@@ -84,10 +84,13 @@ class OpenPty(Step):
             mode[_OFLAG] &= ~termios.ONLCR
             termios.tcsetattr(slave, termios.TCSANOW, mode)
 
+    @property
+    def lowers(self) -> bool:
+        """Not the modes of the line."""
+        return not self.newlines
+
     def emit(self, code: Code) -> None:
-        """The same, but for the modes of the line."""
-        if self.newlines:
-            raise NotLoweredError("a terminal without carriage returns")
+        """The same."""
         root = emitting.open_root(code)
         flags = os.O_RDWR | os.O_NOCTTY
         master = emitting.openat2(code, root, f"{PTS}/ptmx", flags | os.O_NONBLOCK, IN_ROOT)

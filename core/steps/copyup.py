@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from gocker.kernel import mount
 from gocker.kernel.copytree import copy_tree
-from gocker.lowering import Code, NotLoweredError
 from gocker.steps.mounts import MountFs
 from gocker.steps.options import sort_options
 
@@ -20,9 +19,7 @@ class MountCopy(MountFs):
         """`mount -t tmpfs -o tmpcopyup tmpfs /run`."""
         return super().describe()
 
-    def emit(self, code: Code) -> None:
-        """Nothing: a tree of any depth is not a matter of single calls."""
-        raise NotLoweredError("it copies a tree")
+    lowers = False  # a tree of any depth is not a matter of single calls
 
     def _make(self) -> int:
         """Writable, until it is filled."""

@@ -10,7 +10,7 @@ from typing import Any
 from gocker.errors import ExecError, GockerError, KernelError, UsageError
 from gocker.kernel import ids, stub
 from gocker.kernel.seccomp import INSTRUCTION_SIZE, SET_MODE_FILTER, install_filter
-from gocker.lowering import ADDS_HOME, ADDS_PID, BY_STUB, Code, Failure
+from gocker.lowering import ADDS_HOME, ADDS_PID, BY_STUB, SHORT, Code, Failure, is_random
 from gocker.plan import Context, Step
 from gocker.steps import quote
 from gocker.steps.program import FindProgram, find_program
@@ -131,6 +131,16 @@ class Exec(Step):
             )
         except OSError as error:
             raise _refused(program, error) from error
+
+    def template(self, container: str) -> Any:
+        """HOSTNAME is the short form of the id, if nothing else is."""
+        if not is_random(container):
+            return self
+        short = container[:SHORT]
+        if any(short in word for word in self.argv) or any(short in name for name, _ in self.env):
+            return self
+        env = tuple((name, value.replace(container, "\0\0").replace(short, "\0")) for name, value in self.env)
+        return Exec, self.argv, env, self.init, self.preserve, self.listen
 
     def emit(self, code: Code) -> None:
         """execve(2) of the program itself, which the executor is as good a last hop to as the stub; --init needs that."""

@@ -12,7 +12,7 @@ from gocker.errors import GockerError
 from gocker.kernel import mount
 from gocker.kernel.inroot import IN_ROOT, make_directory, make_file_entry, openat2
 from gocker.kernel.userns import IdLine, user_namespace
-from gocker.lowering import ROOT, STAT_MODE, Code, NotLoweredError, Register
+from gocker.lowering import ROOT, STAT_MODE, Code, Register, is_random
 from gocker.plan import Context, Step
 from gocker.steps import emitting
 from gocker.steps.idmap import source_key
@@ -67,6 +67,11 @@ class MountFs(Step):
             mount.attach(fd, target)
         finally:
             os.close(target)
+
+    @property
+    def lowers(self) -> bool:
+        """Not options of a procfs: hidepid and the like."""
+        return self.target != PROC or not sort_options(self.options).data
 
     def emit(self, code: Code) -> None:
         """The same."""
@@ -310,9 +315,7 @@ class BindInside(BindMount):
         """`mount --rbind -o ro SOURCE TARGET  # both in the root`."""
         return f"{super().describe()}  # both in the root"
 
-    def emit(self, code: Code) -> None:
-        """Nothing: few ask for it."""
-        raise NotLoweredError("its source is in the root")
+    lowers = False  # few ask for it
 
     def _copy(self, ctx: Context, *, recursive: bool) -> int:
         """A copy. What is of the own procfs has its masks where it is, and nowhere else."""
@@ -436,6 +439,12 @@ class MountEtc(Step):
             os.close(fd)
             os.close(target)
         os.close(etc)
+
+    def template(self, container: str) -> Any:
+        """The directory has the id in it."""
+        if not is_random(container):
+            return self
+        return MountEtc, self.directory.replace(container, ""), self.names, self.readonly
 
     def emit(self, code: Code) -> None:
         """The same."""

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 from gocker.errors import GockerError, ImageError
 from gocker.kernel import mount
 from gocker.kernel.inroot import DIRECTORY, PLAIN, make_directory, openat2
-from gocker.lowering import ROOT, STAT_GID, STAT_MODE, STAT_UID, Code, Failure, NotLoweredError, Register
+from gocker.lowering import (
+    ROOT,
+    STAT_GID,
+    STAT_MODE,
+    STAT_UID,
+    Code,
+    Failure,
+    NotLoweredError,
+    Register,
+    is_random,
+)
 from gocker.plan import Context, Step
 from gocker.steps import emitting
 from gocker.steps.idmap import CONTAINER, LOWER
@@ -108,6 +119,13 @@ class OverlayRoot(Step):
         layers = [lower, *(openat2(container, name, DIRECTORY, PLAIN) for name in own)]
         os.close(container)
         return layers
+
+    def template(self, container: str) -> Any:
+        """The directories of the container have the id in them."""
+        if not is_random(container):
+            return self
+        upper, work = self.upper.replace(container, ""), self.work.replace(container, "")
+        return OverlayRoot, self.lower, upper, work, self.userxattr, self.nodev, self.volatile
 
     def emit(self, code: Code) -> None:
         """The same."""

@@ -22,7 +22,6 @@ import sys
 from gocker.errors import KernelError
 from gocker.kernel.handover import Handover
 from gocker.kernel.syscalls import call
-from gocker.lowering import Code, NotLoweredError
 from gocker.model import OCI_VERSION
 from gocker.plan import Context
 from gocker.steps import quote
@@ -57,9 +56,7 @@ class InstallWithListener(InstallSeccomp):
         if not handover.give(self.install()):
             os._exit(1)  # whoever was to pass it on has ended
 
-    def emit(self, code: Code) -> None:
-        """Nothing: the listener is handed over in memory that is shared with the launcher."""
-        raise NotLoweredError("the filter asks somebody")
+    lowers = False  # the listener is handed over in memory that is shared with the launcher
 
     def _state(self, ctx: Context) -> dict[str, object]:
         assert ctx.spec is not None  # noqa: S101 - it is there whenever something is started
