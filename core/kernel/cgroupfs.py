@@ -198,16 +198,16 @@ def below(path: str) -> list[str]:
 def kill_all(path: str, version: str, patience: float = PATIENCE) -> None:
     """Kill every process in `path` and below it, and return when none is left.
 
-    `version` is "v1" or "v2". v2 kernels since 5.14 do it in one write of cgroup.kill; elsewhere each
-    process is signalled until the list stays empty. Where `path` belongs to the v1 pids controller,
-    pids.max=0 first stops a fork bomb from outrunning the signals. Raise KernelError when a process
-    is left after `patience` seconds, or when gocker itself runs in there.
+    `version` is "v1" or "v2". v2 kernels since 5.14 do it in one write of cgroup.kill, and in one more for
+    whoever was moved in behind it; elsewhere each process is signalled until the list stays empty. Where
+    `path` belongs to the v1 pids controller, pids.max=0 first stops a fork bomb from outrunning the signals.
+    Raise KernelError when a process is left after `patience` seconds, or when gocker itself runs in there.
     """
     pids = processes(path)
     if os.getpid() in pids:
         raise KernelError("kill cgroup", path, "gocker itself runs in it", remedy="move it to another cgroup")
     deadline = time.monotonic() + patience
-    whole = version == Hierarchy.V2.value and _try_write(path, "cgroup.kill", "1")
+    whole = _kill_whole(path, version)
     if not whole and pids:
         _try_write(path, "pids.max", "0")
     nap = _NAP_FIRST
@@ -224,6 +224,12 @@ def kill_all(path: str, version: str, patience: float = PATIENCE) -> None:
             )
         time.sleep(nap)
         nap = min(2 * nap, _NAP_LAST)
+        whole = whole and _kill_whole(path, version)
+
+
+def _kill_whole(path: str, version: str) -> bool:
+    """Ends who is in there now, and none of those that come later. Source: cgroup-v2, Core Interface Files."""
+    return version == Hierarchy.V2.value and _try_write(path, "cgroup.kill", "1")
 
 
 def _try_write(path: str, name: str, text: str) -> bool:

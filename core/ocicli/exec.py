@@ -46,7 +46,7 @@ def command(
     if process:
         fields, _ = read_process(read_text_file("read process.json", process))
     else:
-        fields, _ = read_process(_process(lasting, argv, changes))
+        fields, _ = read_process(changed_process(lasting, argv, changes))
     if process and changes["tty"]:
         fields["terminal"] = True
     spec = base.replace(
@@ -88,31 +88,33 @@ def command(
             made.close()
 
 
-def _process(lasting: Lasting, argv: list[str], changes: dict[str, Any]) -> dict[str, Any]:
-    """The container's own process, with what the options change in it. Raise UsageError."""
+def changed_process(lasting: Lasting, argv: list[str], changes: dict[str, Any]) -> dict[str, Any]:
+    """The container's own process, with what the options change in it; pure. Raise UsageError.
+
+    A member that is null is one that is absent.
+    """
     if not argv:
         raise UsageError(
             "exec", lasting.id, "no command was given", remedy="exec ID COMMAND, or --process FILE"
         )
-    made: dict[str, Any] = {**json.loads(lasting.config).get("process", {}), "args": argv}
+    made: dict[str, Any] = {**(json.loads(lasting.config).get("process") or {}), "args": argv}
     made["terminal"] = changes["tty"]
     if changes["cwd"]:
         made["cwd"] = changes["cwd"]
     if changes["env"]:
-        made["env"] = [*made.get("env", ()), *changes["env"]]
+        made["env"] = [*(made.get("env") or ()), *changes["env"]]
     if changes["user"]:
-        made["user"] = _user(changes["user"])
+        made["user"] = {**(made.get("user") or {}), **_user(changes["user"])}
     if changes["additional_gids"]:
-        user = made.get("user", {"uid": 0, "gid": 0})
-        made["user"] = {
-            **user,
-            "additionalGids": [*user.get("additionalGids", ()), *changes["additional_gids"]],
-        }
+        user = made.get("user") or {}
+        gids = [*(user.get("additionalGids") or ()), *changes["additional_gids"]]
+        made["user"] = {**user, "additionalGids": gids}
     if changes["cap"]:
-        sets = made.get("capabilities", {})
+        sets = made.get("capabilities") or {}
         # Ambient ones survive the program's exec for a user that is not root; they have to be inheritable.
         names = ("bounding", "effective", "permitted", *(("ambient",) if sets.get("inheritable") else ()))
-        made["capabilities"] = {**sets, **{name: [*sets.get(name, ()), *changes["cap"]] for name in names}}
+        more = {name: [*(sets.get(name) or ()), *changes["cap"]] for name in names}
+        made["capabilities"] = {**sets, **more}
     if changes["no_new_privs"]:
         made["noNewPrivileges"] = True
     if changes["apparmor"]:
@@ -123,8 +125,8 @@ def _process(lasting: Lasting, argv: list[str], changes: dict[str, Any]) -> dict
 
 
 def _user(text: str) -> dict[str, int]:
-    """Of UID or UID:GID. Raise UsageError."""
+    """Of UID or UID:GID; the rest of the user stays, the group too unless it is named. Raise UsageError."""
     parts = text.split(":")
     if len(parts) > 2 or not all(part.isascii() and part.isdigit() and len(part) < 20 for part in parts):
         raise UsageError("set --user", text, "not UID or UID:GID in numbers")
-    return {"uid": int(parts[0]), "gid": int(parts[1]) if len(parts) == 2 else 0}
+    return dict(zip(("uid", "gid"), map(int, parts), strict=False))

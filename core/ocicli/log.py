@@ -11,7 +11,7 @@ import time
 from gocker.cli.show import show_warning
 from gocker.errors import GockerError
 
-_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC
+_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class RuntimeLog:
@@ -62,11 +62,16 @@ class RuntimeLog:
         else:
             line = f'time="{now}" level={level} msg={json.dumps(message)}'
         with contextlib.suppress(OSError):  # stderr has it
-            fd = os.open(self._path, _FLAGS, 0o644)
+            fd = open_log(self._path)
             try:
                 os.write(fd, f"{line}\n".encode())
             finally:
                 os.close(fd)
+
+
+def open_log(path: str) -> int:
+    """To append to; nothing waits for whoever reads a pipe. Raise OSError; ENXIO when nobody reads it, fifo(7)."""
+    return os.open(path, _FLAGS, 0o644)
 
 
 def _now() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import sys
@@ -13,7 +14,7 @@ from gocker.cli.show import output_failed, show_error
 from gocker.errors import GockerError, UsageError
 from gocker.kernel import caller
 from gocker.ocicli.flags import GLOBAL, VERBS, Verb
-from gocker.ocicli.log import LOG
+from gocker.ocicli.log import LOG, open_log
 
 NAME = "gocker-oci"
 _FAILED, _EXEC_FAILED = 1, 255  # as runc has it: 1 is what many a program ends with
@@ -126,9 +127,10 @@ def _check_global(options: dict[str, Any]) -> None:
         raise UsageError("set --log-format", options["log_format"], "not text or json")
     if options["log"]:
         try:
-            os.close(os.open(options["log"], os.O_WRONLY | os.O_CREAT | os.O_NOCTTY | os.O_CLOEXEC, 0o644))
+            os.close(open_log(options["log"]))
         except OSError as error:
-            raise UsageError.from_os("open log", options["log"], error) from error
+            remedy = "a pipe needs somebody who reads it" if error.errno == errno.ENXIO else ""
+            raise UsageError.from_os("open log", options["log"], error, remedy=remedy) from error
     if not options["root"]:
         raise UsageError("set --root", "''", "not a directory")
     options["root"] = os.path.abspath(options["root"])

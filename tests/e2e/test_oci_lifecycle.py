@@ -432,6 +432,12 @@ def test_the_log_is_plain_text_unless_asked_otherwise(oci: GockerOci, tmp_path: 
     assert "container does not exist" in error
 
 
+def test_a_log_that_nobody_reads_is_refused_at_once(oci: GockerOci, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log")
+    error = oci.refused("--log", f"{tmp_path}/log", "state", "nosuch")
+    assert f"open log {tmp_path}/log: ENXIO" in error
+
+
 # --- hooks
 
 

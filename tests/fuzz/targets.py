@@ -14,7 +14,7 @@ from typing import Any
 import ocibundle
 from fuzz_host import CONTAINER, DATA, Blank
 from hypothesis import strategies as st
-from mutate import ANY, ODD, changed, changes
+from mutate import ANY, ODD, Change, changed, changes
 from planning import HYBRID, V1, V2, host
 
 from gocker import updating
@@ -34,6 +34,7 @@ from gocker.oci.document import parse_document
 from gocker.oci.process import read_process
 from gocker.oci.spec import read_config
 from gocker.ocicli import main as oci
+from gocker.ocicli.exec import changed_process
 from gocker.ocicli.flags import GLOBAL, VERBS
 from gocker.ocicli.update import changes as meant
 from gocker.ocicli.update import with_flags
@@ -229,6 +230,35 @@ def process(data: bytes) -> None:
         plan_exec(_BASE.replace(**fields), LASTING[0], REGISTRY, DATA)
 
     survives(target)
+
+
+def exec_options(found: list[Change]) -> None:
+    """The options of exec, where a container can have been created from what is changed."""
+    document = changed(CONFIG, found)
+    try:
+        read(as_json(document))
+    except GockerError:
+        return
+    lasting = LASTING[0].replace(config=json.dumps(document))
+
+    def target() -> None:
+        fields, _ = read_process(changed_process(lasting, ["true"], EXEC_OPTIONS))
+        plan_exec(_BASE.replace(**fields), lasting, REGISTRY, DATA)
+
+    survives(target)
+
+
+EXEC_OPTIONS: dict[str, Any] = {
+    "tty": False,
+    "cwd": "/tmp",
+    "env": ("A=1",),
+    "user": "1000",
+    "additional_gids": (5,),
+    "cap": ("CAP_KILL",),
+    "no_new_privs": True,
+    "apparmor": "",
+    "process_label": "",
+}
 
 
 def update(data: bytes, flags: dict[str, str]) -> None:
@@ -442,6 +472,7 @@ TARGETS: dict[str, tuple[st.SearchStrategy[Any], Callable[[Any], None]]] = {
     "config.json, bytes": (CUTS, lambda cuts: config(cut(CONFIG, cuts))),
     "any JSON": (ANY, any_json),
     "process.json": (changes(PROCESS), lambda found: process(as_json(changed(PROCESS, found)))),
+    "exec's options": (changes({"process": PROCESS}), exec_options),
     "resources": (
         st.tuples(changes(RESOURCES), UPDATE_FLAGS),
         lambda pair: update(as_json(changed(RESOURCES, pair[0])), pair[1]),
