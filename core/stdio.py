@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from gocker.errors import GockerError
+from gocker.kernel import caller
 from gocker.kernel.process import same_description
 from gocker.pump import Pump
 from gocker.signals import Arrival, Arrivals
@@ -173,6 +174,7 @@ def _end_output(fd: int) -> None:
     null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
     os.dup2(null, fd)
     os.close(null)
+    caller.end_output(fd)
 
 
 def is_same(one: int, other: int) -> bool:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
 
 import pytest
 import traces
-from command import Gocker
+import warming
+from command import WARM, Gocker
 
+EXECUTOR = os.environ.get("GOCKER_TEST_EXECUTOR", "")
+"""Who runs the init phases of this session; "" is the default, as with GOCKER_EXECUTOR."""
 ROOT_TIERS = {"kernel", "e2e", "fault", "guest"}
 
 
@@ -54,9 +58,12 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[traces.Host]:
         patch.setenv("GOCKER_ROOT", f"{base}/data")
         patch.setenv("GOCKER_STATE", f"{base}/state")
         patch.setenv("GOCKER_AUDIT_LOG", f"{base}/audit.jsonl")
+        if EXECUTOR:
+            patch.setenv("GOCKER_EXECUTOR", EXECUTOR)
         host = traces.Host(str(tmp_path_factory.getbasetemp()), f"{base}/data", f"{base}/state")
         cgroups, before = host.containers(), host.namespaces()
-        yield host
+        with warming.warm(f"{base}/warm") if WARM else contextlib.nullcontext():
+            yield host
         left = host.without_others([*host.holders(before), *sorted(host.containers() - cgroups)])
         assert not left, f"left behind by some test: {left}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import NoReturn
 
 PASSED_ON = -60
@@ -10,16 +11,20 @@ PASSED_ON = -60
 
 _pid = 0
 _channel = -1
+_end_output: Callable[[int], object] = bool
 
 
 class GivenBackError(BaseException):
     """The client had better do the command itself: no error, and for nobody but the worker to catch."""
 
 
-def stand_in(pid: int, channel: int) -> None:
-    """From now on this process works for `pid`, whose end of the socket `channel` closes when it ends."""
-    global _pid, _channel
-    _pid, _channel = pid, channel
+def stand_in(pid: int, channel: int, end_output: Callable[[int], object]) -> None:
+    """From now on this process works for `pid`, whose end of the socket `channel` closes when it ends.
+
+    `end_output` puts /dev/null in the place of one of its fds.
+    """
+    global _pid, _channel, _end_output
+    _pid, _channel, _end_output = pid, channel, end_output
 
 
 def pid() -> int:
@@ -35,6 +40,11 @@ def proc() -> str:
 def channel() -> int:
     """An fd that is hung up when that process has ended; -1 when it is this one."""
     return _channel
+
+
+def end_output(fd: int) -> None:
+    """That process, where it is another, holds the stream `fd` open no longer."""
+    _end_output(fd)
 
 
 def is_other() -> bool:

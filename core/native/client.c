@@ -12,6 +12,7 @@
  *     |-- SPAWNED pid ---------------------->|   process, as what it makes by CLONE_PARENT will be
  *     |<------- WAIT pid, PEEK pidfd --------|
  *     |-- WAITED status usage, PEEKED ------>|
+ *     |<------------------ END_OUTPUT fd ----| the program has closed its stdout: so is this process's
  *     |<------------------ EXIT status ------| and this process ends with it
  *
  * core/warm/protocol.py has the same constants. A signal reaches the worker with its sender's pid and uid, by
@@ -31,20 +32,20 @@ typedef unsigned long u64;
 #endif
 
 enum { PROTOCOL = 1, RLIMITS = 16, MOST = 120 << 10, WORDS = 4096 };
-enum { WELCOME = 1, COLD, EXIT, SPAWN, WAIT, PEEK, CHALLENGE }; /* from the worker */
+enum { WELCOME = 1, COLD, EXIT, SPAWN, WAIT, PEEK, CHALLENGE, END_OUTPUT }; /* from the worker */
 enum { SPAWNED = 1, WAITED, PEEKED, HERE };			 /* to it */
 enum { PATIENCE = 2, PASSED_ON = -60 };				 /* seconds until WELCOME; a si_code */
 enum { EXIT_FAILED = 125, EXIT_OCI_FAILED = 1, EXIT_NOT_FOUND = 127 };
 
 /* From the kernel's uapi headers, the same on both machines. */
-enum { EINTR = 4, EAGAIN = 11, EINVAL = 22 };
-enum { AT_FDCWD = -100, AT_EMPTY_PATH = 0x1000, O_CLOEXEC = 02000000, O_PATH = 010000000 };
+enum { EINTR = 4, EBADF = 9, EAGAIN = 11, EINVAL = 22 };
+enum { AT_FDCWD = -100, AT_EMPTY_PATH = 0x1000, O_WRONLY = 1, O_CLOEXEC = 02000000, O_PATH = 010000000 };
 enum { AF_UNIX = 1, SOCK_SEQPACKET = 5, SOCK_NONBLOCK = 04000, SOL_SOCKET = 1, SCM_RIGHTS = 1 };
 enum { MSG_NOSIGNAL = 0x4000, MSG_CMSG_CLOEXEC = 0x40000000, MSG_CTRUNC = 8, MSG_TRUNC = 0x20 };
 enum { SIG_BLOCK = 0, SIG_SETMASK = 2, SIGSET_SIZE = 8, SFD = 02000000 | 04000, SIGINFO_SIZE = 128 };
 enum { SIGKILL = 9, SIGCHLD = 17, SIGCONT = 18, SIGSTOP = 19, SIGTSTP = 20, SIGTTIN = 21, SIGTTOU = 22 };
 enum { SI_QUEUE = -1, POLLIN = 1, WNOHANG = 1, TIOCGPGRP = 0x540F, CLD_EXITED = 1 };
-enum { P_PIDFD = 3, WEXITED = 4, WNOWAIT = 0x01000000 };
+enum { SHUT_RD = 0, P_PIDFD = 3, WEXITED = 4, WNOWAIT = 0x01000000 };
 enum { CLONE_VM = 0x100, CLONE_VFORK = 0x4000, STATX_BASIC = 0x7ff, EXECUTOR_STACK = 8192 };
 
 #define BIT(number) (1UL << ((number) - 1))
@@ -58,7 +59,7 @@ enum { CLONE_VM = 0x100, CLONE_VFORK = 0x4000, STATX_BASIC = 0x7ff, EXECUTOR_STA
 
 enum {
 	NR_read = 0, NR_write = 1, NR_close = 3, NR_rt_sigprocmask = 14, NR_ioctl = 16, NR_getpid = 39,
-	NR_socket = 41, NR_connect = 42, NR_sendmsg = 46, NR_recvmsg = 47, NR_execve = 59, NR_wait4 = 61,
+	NR_socket = 41, NR_connect = 42, NR_sendmsg = 46, NR_recvmsg = 47, NR_shutdown = 48, NR_execve = 59, NR_wait4 = 61,
 	NR_kill = 62, NR_umask = 95, NR_geteuid = 107, NR_getpgid = 121, NR_exit_group = 231,
 	NR_waitid = 247, NR_openat = 257, NR_readlinkat = 267, NR_ppoll = 271, NR_signalfd4 = 289,
 	NR_dup3 = 292, NR_prlimit64 = 302, NR_execveat = 322, NR_statx = 332, NR_pidfd_send_signal = 424,
@@ -93,7 +94,7 @@ enum {
 	NR_ppoll = 73, NR_signalfd4 = 74, NR_readlinkat = 78, NR_exit_group = 94, NR_waitid = 95,
 	NR_kill = 129, NR_rt_sigprocmask = 135, NR_getpgid = 155, NR_umask = 166, NR_getpid = 172,
 	NR_geteuid = 175, NR_socket = 198, NR_connect = 203, NR_sendmsg = 211, NR_recvmsg = 212,
-	NR_execve = 221, NR_wait4 = 260, NR_prlimit64 = 261, NR_execveat = 281, NR_statx = 291,
+	NR_shutdown = 210, NR_execve = 221, NR_wait4 = 260, NR_prlimit64 = 261, NR_execveat = 281, NR_statx = 291,
 	NR_pidfd_send_signal = 424,
 };
 
@@ -324,15 +325,18 @@ static int is_for_worker(struct state *state, const char **root)
 	return 1;
 }
 
-/* Whether the terminal would stop this process rather than let it read: the worker has none that does. */
+/* Whether the terminal would stop this process rather than let it read: the worker has none that does. So it
+ * is with streams that are closed: their numbers would be another file's. */
 static int is_background(int first, int last)
 {
 	int fd, group;
+	long got;
 
-	for (fd = first; fd <= last; fd++)
-		if (call(NR_ioctl, fd, TIOCGPGRP, (long)&group, 0, 0) == 0 &&
-		    group != call(NR_getpgid, 0, 0, 0, 0, 0))
+	for (fd = first; fd <= last; fd++) {
+		got = call(NR_ioctl, fd, TIOCGPGRP, (long)&group, 0, 0);
+		if (got == -EBADF || (got == 0 && group != call(NR_getpgid, 0, 0, 0, 0, 0)))
 			return 1;
+	}
 	return 0;
 }
 
@@ -505,6 +509,15 @@ static void peek(struct state *state, int pidfd)
 		reply(state, PEEKED, info[2] == CLD_EXITED ? info[6] << 8 : info[6]);
 }
 
+/* The reader of a pipe sees the end of it, and the number stays taken. */
+static void end_output(int fd)
+{
+	long null = call(NR_openat, AT_FDCWD, (long)"/dev/null", O_WRONLY | O_CLOEXEC, 0, 0);
+
+	call(NR_dup3, null, fd, 0, 0, 0);
+	call(NR_close, null, 0, 0, 0, 0);
+}
+
 /* Do what one message of the worker asks for; 0 when there is none yet. */
 static int obey(struct state *state)
 {
@@ -539,6 +552,9 @@ static int obey(struct state *state)
 		break;
 	case PEEK:
 		peek(state, rights.fds[0]);
+		break;
+	case END_OUTPUT:
+		end_output(message.value);
 		break;
 	case CHALLENGE:
 		reply(state, HERE, 0);
@@ -598,8 +614,12 @@ static void __attribute__((noreturn)) attend(struct state *state)
 	for (;;) {
 		accepted = state->worker >= 0;
 		got = call(NR_ppoll, (long)polls, accepted ? 2 : 1, accepted ? 0 : (long)patience, 0, 0);
-		if (got == 0)
-			go_cold(state); /* nobody took it, and nobody will: this end of the socket is closed by then */
+		if (got == 0 && !accepted) { /* too long; and from here on no worker can take it any more */
+			call(NR_shutdown, state->socket, SHUT_RD, 0, 0, 0);
+			if (!obey(state))
+				go_cold(state);
+			continue;
+		}
 		if (polls[0].found && got > 0)
 			obey(state);
 		else if (polls[1].found && got > 0)

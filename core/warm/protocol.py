@@ -8,7 +8,7 @@ import struct
 from gocker.record import Record
 
 PROTOCOL = 1
-WELCOME, COLD, EXIT, SPAWN, WAIT, PEEK, CHALLENGE = range(1, 8)
+WELCOME, COLD, EXIT, SPAWN, WAIT, PEEK, CHALLENGE, END_OUTPUT = range(1, 9)
 """Kinds of message to the client."""
 SPAWNED, WAITED, PEEKED, HERE = range(1, 5)
 """Kinds of answer."""

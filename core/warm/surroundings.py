@@ -78,9 +78,18 @@ def _label(proc: str) -> bytes:
 def steering(env: Mapping[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
     """The variables that make another interpreter of it, and the encoding that the locale asks for."""
     found = [(name, value) for name, value in env.items() if name.startswith(_STEERING)]
-    locale = next((value for name in _LOCALE if (value := env.get(name, b""))), b"")
+    locale = _locale(env)
     codeset = locale.partition(b"@")[0].rpartition(b".")[2].lower().replace(b"-", b"")
     return (*sorted(found), (b"", b"utf8" if locale in _PLAIN or codeset == b"utf8" else locale))
+
+
+def is_plain(env: Mapping[bytes, bytes]) -> bool:
+    """Whether the locale is one in which Python writes back bytes that are no text as they were, PEP 538."""
+    return _locale(env) in _PLAIN
+
+
+def _locale(env: Mapping[bytes, bytes]) -> bytes:
+    return next((value for name in _LOCALE if (value := env.get(name, b""))), b"")
 
 
 def program_of(proc: str) -> tuple[int, int]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import _socket
 import contextlib
-import io
 import os
 import select
 import signal
@@ -29,7 +28,7 @@ from gocker.record import Record
 from gocker.warm import protocol
 from gocker.warm.parent import ClientParent
 from gocker.warm.protocol import Request, parse_request
-from gocker.warm.surroundings import Surroundings, program_of, steering, surroundings_of
+from gocker.warm.surroundings import Surroundings, is_plain, program_of, steering, surroundings_of
 
 Command = Callable[[], int]
 """Does what sys.argv says, and returns the exit status."""
@@ -75,8 +74,12 @@ def work(post: Post) -> NoReturn:
         os.write(post.taken, struct.pack("=i", os.getpid()))
         prctl(PR_SET_PDEATHSIG, 0)  # from here on it is the client that counts
         status = _serve(channel, post)
-    except OSError:
+    except (BrokenPipeError, ConnectionResetError):
         pass  # the client or the server has gone
+    except Exception:  # noqa: BLE001 - a bug: the client may see it, if that is what stderr is by now
+        import traceback
+
+        traceback.print_exc()
     finally:
         os._exit(status)
 
@@ -95,7 +98,7 @@ def _serve(channel: _socket.socket, post: Post) -> int:
     rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, own.to_bytes(4, sys.byteorder))
     channel.sendmsg([protocol.message(protocol.WELCOME)], [rights])
     os.close(own)
-    caller.stand_in(pid, channel.fileno())
+    caller.stand_in(pid, channel.fileno(), lambda fd: _tell(channel, protocol.END_OUTPUT, fd))
     native.parent = lambda: ClientParent(channel)
     try:
         status = post.commands[request.oci]()
@@ -116,6 +119,11 @@ def _cold(channel: _socket.socket, reason: str, explains: list[int]) -> int:
         os.write(fd, f"gocker: not by the warm server: {reason}\n".encode("utf-8", "backslashreplace"))
     channel.send(protocol.message(protocol.COLD))
     return 0
+
+
+def _tell(channel: _socket.socket, kind: int, value: int) -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        channel.send(protocol.message(kind, value))
 
 
 def _end_by(number: int) -> NoReturn:
@@ -219,9 +227,16 @@ def _take_over(request: Request, fds: list[int], post: Post) -> None:
         raise _Unfit(str(error)) from error
     _replace_environment(request.env)
     sys.argv = [request.program, *request.argv]
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=os.isatty(1))
+    _open_streams("surrogateescape" if is_plain(os.environb) else "strict")
     change_mask(SETMASK, request.blocked)
+
+
+def _open_streams(errors: str) -> None:
+    """As the interpreter opens them: those that are there know too much about the server's own."""
+    encoding = sys.stdout.encoding
+    sys.stdin = open(0, encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding=encoding, errors=errors, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, encoding=encoding, errors="backslashreplace", closefd=False)  # noqa: SIM115
 
 
 def _replace_environment(env: tuple[tuple[bytes, bytes], ...]) -> None:

@@ -14,6 +14,15 @@ SLOWNESS = float(os.environ.get("GOCKER_TEST_SLOWNESS", "1"))
 """How much slower than on the host programs run, in an emulated guest: 20."""
 
 
+WARM = "GOCKER_TEST_WARM" in os.environ
+"""Whether the commands are the compiled ones with a warm server behind them, for the whole session."""
+
+
+def program(name: str) -> str:
+    """The path of a command."""
+    return os.path.join(os.environ.get("GOCKER_TEST_BIN") or os.path.dirname(sys.executable), name)
+
+
 class Ran(NamedTuple):
     """What one gocker did. Text is surrogateescape text."""
 
@@ -33,7 +42,7 @@ class Gocker:
 
     def __init__(self, scratch: str) -> None:
         self._scratch = scratch
-        self._program = os.path.join(os.path.dirname(sys.executable), "gocker")
+        self._program = program("gocker")
 
     def __call__(
         self,
@@ -86,7 +95,7 @@ class Gocker:
     ) -> subprocess.Popen[bytes]:
         """Start it in a process group of its own, with pipes; the caller waits for it."""
         # By the interpreter, since `under` may take the right to execute files of ours.
-        program = [*under, sys.executable, self._program] if under else [self._program]
+        program = [*under, sys.executable, self._program] if under and not WARM else [*under, self._program]
         return subprocess.Popen(
             [*program, *args],
             stdin=subprocess.PIPE,

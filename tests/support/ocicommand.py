@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from command import SLOWNESS, Gocker, Ran
+from command import SLOWNESS, Gocker, Ran, program
 
 CONFIG: dict[str, Any] = {
     "ociVersion": "1.0.2",
@@ -57,7 +57,7 @@ class GockerOci:
         self.scratch = scratch
         self.root = f"{scratch}/root"
         os.makedirs(self.root, 0o700, exist_ok=True)
-        self.program = os.path.join(os.path.dirname(sys.executable), "gocker-oci")
+        self.program = program("gocker-oci")
         self.out = f"{scratch}/out"  # of the last call, and of what it created
         self._calls = 0
 
