@@ -97,15 +97,17 @@ def run_with(
     streams: Attached,
     signals: Arrivals,
     started: Callable[[int], object] = bool,
+    *,
+    threads: bool = False,
 ) -> Outcome:
     """As `run`, with somebody else's streams and signals, which stay theirs to close.
 
-    `started` is called with the first process's pid once the program runs.
+    `started` is called with the first process's pid once the program runs; `threads` is for the launcher.
     """
     give_back_unless_native(planned.plan, spec)
     audit.prepare()
     claim = State().create(spec.id, spec.name, planned.plan.canonical)
-    return _Run(spec, planned, audit, claim, streams, signals, started).run()
+    return _Run(spec, planned, audit, claim, streams, signals, started, threads=threads).run()
 
 
 def _attach(spec: ContainerSpec, *, end_stdout: bool) -> Attached:
@@ -136,6 +138,8 @@ class _Run:
         streams: Attached,
         signals: Arrivals,
         started: Callable[[int], object],
+        *,
+        threads: bool,
     ) -> None:
         self.spec = spec
         self.planned = planned
@@ -146,7 +150,7 @@ class _Run:
         self.started = started
         self.marks: list[tuple[str, int]] = []
         self.digest = planned.plan.digest
-        self.launcher = Launcher(planned.plan, spec, claim.fd)
+        self.launcher = Launcher(planned.plan, spec, claim.fd, threads=threads)
         self.timed_out = False
         self.ended_by = 0  # the signal whose default action ended a PID 1
         self.status: int | None = None

@@ -7,11 +7,11 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from gocker import engine, paths
-from gocker.audit import AuditLog
+from gocker.audit import AuditLog, load_structlog
 from gocker.cli import quick
 from gocker.cli.flags import RUN_FLAGS
 from gocker.cli.spec import build_spec
@@ -19,6 +19,8 @@ from gocker.embedding.wires import Remote, Wires
 from gocker.embedding.words import pack
 from gocker.errors import GockerError, UsageError
 from gocker.images import resolve_image
+from gocker.kernel import native, stub
+from gocker.launcher import is_for_threads
 from gocker.planner import Planned
 from gocker.registry import Registry
 from gocker.state import State
@@ -36,18 +38,18 @@ def attend(
     message: Mapping[str, Any],
     fds: list[int],
     *,
-    elsewhere: Callable[[Planned], bool] | None = None,
+    threads: bool = False,
 ) -> bool:
     """Do what `message` asks for; the channel and `fds` become ours, unless this returns False.
 
-    `elsewhere` is asked whether a plan is for another attendant; then nothing has been done.
+    In a process with other `threads` that is not for every plan; then nothing has been done.
     """
     try:
         try:
-            spec, planned, warnings = _plan(message)
-            if elsewhere is not None and elsewhere(planned):
+            spec, planned, warnings = _plan(message, threads=threads)
+            if threads and not is_for_threads(planned.plan, spec):
                 return False
-            _run(channel, message, fds, spec, planned, warnings)
+            _run(channel, message, fds, spec, planned, warnings, threads=threads)
         except GockerError as error:
             _say(channel, {"error": pack(error)})
         except Exception as bug:  # noqa: BLE001 - it goes to the program, which is told what and where
@@ -69,7 +71,7 @@ def registry() -> Registry:
     return _registry
 
 
-def _plan(message: Mapping[str, Any]) -> tuple[Any, Planned, list[str]]:
+def _plan(message: Mapping[str, Any], *, threads: bool) -> tuple[Any, Planned, list[str]]:
     try:
         options = quick.parse(RUN_FLAGS, message["words"])
     except quick.Unclear as error:
@@ -80,6 +82,10 @@ def _plan(message: Mapping[str, Any]) -> tuple[Any, Planned, list[str]]:
     options["interactive"] = message["streams"][0] != "null"
     options["timeout"] = None if message["timeout"] is None else repr(message["timeout"])
     with _planning:
+        if threads:  # what is made once in a process is not made by two of them
+            load_structlog()
+            native.executor_fd(stub.STATUS_FD + 1)
+            stub.stub_fd(stub.STATUS_FD + 1)
         warnings = _recover()
         spec = build_spec(options, resolve_image)
         return spec, engine.plan(spec, registry()), warnings
@@ -106,6 +112,8 @@ def _run(
     spec: Any,
     planned: Planned,
     warnings: list[str],
+    *,
+    threads: bool,
 ) -> None:
     actor = message["actor"]
     given = list(fds)
@@ -118,7 +126,7 @@ def _run(
 
     try:
         log = AuditLog(paths.audit_log(), actor)
-        outcome = engine.run_with(spec, planned, log, streams, remote, started)
+        outcome = engine.run_with(spec, planned, log, streams, remote, started, threads=threads)
     finally:
         streams.close()
         remote.close()

@@ -13,17 +13,15 @@ import os
 import signal
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gocker.embedding.server import Server
-
-if TYPE_CHECKING:
-    from gocker.planner import Planned
 
 _PATIENCE = 10.0  # seconds at the end of the program for what is still to be removed
 
 _lock = threading.Lock()
 _server: Server | None = None
+_built: bool | None = None
 _threads: set[threading.Thread] = set()
 _far: set[_socket.socket] = set()  # ends that a forked child must not hold
 
@@ -48,9 +46,12 @@ def _threads_will_do() -> bool:
         return False
     if signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL:
         return False  # the program may take the exits of children that it does not know
-    from gocker.kernel.native import executor_fd
+    global _built  # noqa: PLW0603 - a cache
+    if _built is None:
+        from gocker.kernel.native import is_built
 
-    return executor_fd() >= 0
+        _built = is_built()
+    return _built
 
 
 def _attend(channel: _socket.socket, message: Mapping[str, Any], fds: list[int]) -> None:
@@ -59,17 +60,12 @@ def _attend(channel: _socket.socket, message: Mapping[str, Any], fds: list[int])
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         from gocker.embedding.attendant import attend
 
-        if not attend(channel, message, fds, elsewhere=_is_for_the_server):
+        if not attend(channel, message, fds, threads=True):
             _send_away(channel, message, fds)
     finally:
         with _lock:
             _threads.discard(threading.current_thread())
             _far.discard(channel)
-
-
-def _is_for_the_server(planned: Planned) -> bool:
-    """Whether the native executor lacks something that the plan needs."""
-    return not planned.plan.init
 
 
 def _send_away(channel: _socket.socket, message: Mapping[str, Any], fds: list[int]) -> None:

@@ -23,7 +23,7 @@ from gocker import paths
 from gocker.embedding import carrier
 from gocker.errors import ExecError, LimitError, StateError, UsageError
 from gocker.images import resolve_image
-from gocker.kernel.native import executor_fd
+from gocker.kernel.native import is_built
 from gocker.kernel.process import PR_SET_DUMPABLE
 from gocker.kernel.syscalls import prctl
 
@@ -37,7 +37,7 @@ def attendant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     kind: str = request.param
     if kind == "server":
         monkeypatch.setenv("GOCKER_EXECUTOR", "python")
-    elif executor_fd() < 0:
+    elif not is_built():
         pytest.skip("needs the native executor, which no compiler was there to build")
     yield kind
     carrier.stop()
@@ -461,6 +461,19 @@ def test_a_fork_of_the_program_has_no_say_over_its_containers() -> None:
     assert container.poll() is None
     container.communicate(b"\n")
     assert container.returncode == 6
+
+
+def test_a_plan_that_only_a_copy_of_a_process_can_carry_out_goes_to_the_server(
+    attendant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if attendant == "server":
+        pytest.skip("needs a thread as the attendant, which this one is not")
+    monkeypatch.setattr("gocker.embedding.attendant.is_for_threads", lambda *_: False)
+    assert carrier._server is None
+    assert gocker.run(["cat"], input=b"text", capture_output=True).stdout == b"text"
+    assert carrier._server is not None
+    with pytest.raises(ExecError):
+        gocker.run(["no-such-program"])
 
 
 def test_the_server_is_made_anew_when_the_program_has_other_rights(attendant: str) -> None:
