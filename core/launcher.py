@@ -42,7 +42,7 @@ _PACKET = 64 << 10
 EXECUTOR = "GOCKER_EXECUTOR"
 """Environment variable: who runs the init phase. `python`, `native`, or `auto`: native where it is built and can."""
 PYTHON, NATIVE, AUTO = EXECUTORS = ("python", "native", "auto")
-_DEFAULT = PYTHON
+_DEFAULT = AUTO
 _NEEDED = ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP", "CAP_DAC_OVERRIDE")
 
 

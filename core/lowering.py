@@ -120,7 +120,9 @@ _ALL = (1 << 64) - 1
 MOST_CHUNKS = 512
 
 _X86_64 = {
+    "read": 0,
     "write": 1,
+    "madvise": 28,
     "close": 3,
     "fstat": 5,
     "ioctl": 16,
@@ -145,7 +147,9 @@ _X86_64 = {
     "pipe2": 293,
 }
 _AARCH64 = {
+    "read": 63,
     "write": 64,
+    "madvise": 233,
     "close": 57,
     "fstat": 80,
     "ioctl": 29,

@@ -303,6 +303,8 @@ class Lab:
         started = time.monotonic()
         environment = {"PATH": os.environ["PATH"], "TMPDIR": f"{host.LAB}/tmp", "GATTACK_HOST": MARK}
         environment |= {name: f"{host.LAB}/gocker-{name[7:].lower()}" for name in _PLACES}
+        if executor := os.environ.get("GOCKER_TEST_EXECUTOR"):
+            environment["GOCKER_EXECUTOR"] = executor
         with open(f"{base}.out", "wb") as out, open(f"{base}.err", "wb") as err:
             process = subprocess.Popen(
                 [self.runtime.path, "--root", state or self.state, *arguments],

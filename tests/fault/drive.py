@@ -43,6 +43,7 @@ from gocker import audit, claim, engine, images, launcher, plan, registry, state
 from gocker.cli import main as command
 from gocker.errors import AuditError, ExecError, GockerError
 from gocker.kernel import process, spawn, syscalls
+from gocker.lowering import Code, can_lower
 from gocker.plan import Step
 from gocker.planner import Planned
 
@@ -171,7 +172,43 @@ class Faults:
             if fault["point"] in steps:
                 step = steps[fault["point"]][fault["index"] - 1]
                 verb = "undo" if fault["point"] == "undo" else "execute"
+                lowered = verb == "execute" and any(step is one for one in whole.init) and can_lower(step)
                 step.__dict__[verb] = self.around(getattr(step, verb), fault)
+                if lowered and not step.at_host:
+                    self._arm_lowered(step, fault)
+
+    def _arm_lowered(self, step: Step, fault: Fault) -> None:
+        """The same for the native executor, which runs what a step emits."""
+        emit = step.emit
+
+        def broken(code: Code) -> None:
+            if fault["when"] == "before":
+                self._emit(code, fault)
+            emit(code)
+            if fault["when"] == "after":
+                self._emit(code, fault)
+
+        step.__dict__["emit"] = broken
+        step.__dict__["template"] = lambda _: object()  # nobody else's
+
+    def _emit(self, code: Code, fault: Fault) -> None:
+        kind = fault["act"]
+        if kind.startswith("fail") or kind == "bug":
+            try:
+                self.act(fault)
+            except Exception as error:
+                if isinstance(error, OSError):
+                    code.builtin("fail", error.errno or 0, 0)
+                else:
+                    code.fail(error)
+        elif kind == "hog":
+            size, read_write, private_anonymous, populate = 200 << 20, 3, 0x22, 23  # MADV_POPULATE_WRITE
+            place = code.call("mmap", 0, size, read_write, private_anonymous, -1, 0)
+            code.call("madvise", place, size, populate)
+        else:
+            code.call("write", self.wires.trap, b"x", 1)
+            if kind != "kill-and-go-on":
+                code.call("read", self.wires.hold, code.data(8), 1)
 
     def _arm_calls(self, place: Any, name: str, index: int) -> None:
         """SIGKILL before the index-th call into the kernel that this process makes in a function."""
