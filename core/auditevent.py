@@ -45,9 +45,16 @@ class Event(Record):
 
 def rfc3339(time_ns: int) -> str:
     """`2026-01-31T12:00:00.000000Z` for a time.time_ns(): texts that sort as the times do."""
+    global _second  # noqa: PLW0603 - the last one: what happens to a container happens within a second or two
     seconds, nanoseconds = divmod(time_ns, 1_000_000_000)
-    date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    known, date = _second
+    if known != seconds:
+        date = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+        _second = seconds, date
     return f"{date}.{nanoseconds // 1000:06d}Z"
+
+
+_second = (-1, "")
 
 
 def load_structlog() -> ModuleType:

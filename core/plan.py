@@ -52,6 +52,7 @@ class Context:
         self.fds: dict[str, int] = {}  # named fds that one step opens and a later one uses
         self.effective: dict[str, tuple[str, str]] = {}  # limit label -> (asked, read back)
         self.strangers: set[str] = set()  # directories that a step found taken: not ours to undo
+        self.gone: set[str] = set()  # directories that a step has removed
         self.unbound: dict[str, str] = {}  # best-effort limit label -> why it does not bind
         self.parent = native.parent()  # whose child the first process is
         self.holder = 0  # of the launcher's child that keeps a scope of systemd's until the clone

@@ -57,7 +57,7 @@ class MakeCgroup(Step):
 
     def undo(self, ctx: Context) -> None:
         """Kill what is in it and remove it; a cgroup that `execute` found in its way stays."""
-        if self.path not in ctx.strangers:
+        if self.path not in ctx.strangers | ctx.gone:
             cgroupfs.remove(self.path, self.base, self.version)
 
 
@@ -556,6 +556,7 @@ class RemoveCgroup(Step):
         if self.path in ctx.strangers:
             return
         cgroupfs.remove(self.path, self.base, self.version)
+        ctx.gone.add(self.path)
 
     def audit(self, ctx: Context) -> dict[str, Any]:
         """Whose directory went."""
