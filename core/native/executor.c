@@ -1183,7 +1183,7 @@ static int hears_go(int flags)
 /* Every fd from the channel's on but `keep`, ascending, is closed, and below it what exec would close. */
 static void close_all_but(const u32 *keep, u32 count)
 {
-	u32 first = channel + 1;
+	u32 first = channel;
 
 	for (int fd = 0; fd < channel; fd++) {
 		long flags = call2(NR_fcntl, fd, F_GETFD);
@@ -1239,8 +1239,10 @@ static long await_start(long listener, const u8 *kept, u64 count)
 			close_fd(fd);
 			continue;
 		}
-		call3(NR_dup3, fd, channel, O_CLOEXEC);
-		close_fd(fd);
+		if (fd != channel) {
+			call3(NR_dup3, fd, channel, O_CLOEXEC);
+			close_fd(fd);
+		}
 		if (hears_go(0))
 			break;
 	}
