@@ -9,7 +9,6 @@ from gocker.model import ContainerSpec, IdMap, Mount
 from gocker.plan import Step
 from gocker.steps.cgroupfs import MountCgroups
 from gocker.steps.devices import DEV, AttachNull, MakeDevices, RemountDevReadonly
-from gocker.steps.idmap import MapLayers
 from gocker.steps.masks import MaskPaths, ReadonlyPaths
 from gocker.steps.mounts import BindInside, BindMount, MountEtc, MountFs, OpenIds, OpenSource
 from gocker.steps.options import sort_options
@@ -90,6 +89,8 @@ def layer_steps(spec: ContainerSpec, container_dir: str) -> tuple[Step, ...]:
         return sources
     if not (_mapped(spec) and spec.rootfs.mapped):
         return (OpenRoot(path=spec.rootfs.lower, recursive=spec.rootfs.recursive), *sources)
+    from gocker.steps.idmap import MapLayers  # 0.3 ms that few containers need
+
     layers = MapLayers(
         lower=spec.rootfs.lower,
         container=container_dir,

@@ -14,7 +14,6 @@ from gocker.audit import AuditLog, current_actor
 from gocker.cli.recover import recover_abandoned
 from gocker.cli.show import show_error, show_warning
 from gocker.cli.spec import build_spec
-from gocker.images import resolve_image
 from gocker.registry import Registry
 
 
@@ -27,11 +26,17 @@ def command(report: str | None, profile: str | None, *, dry_run: bool, **options
     return _run(options, report, profile)
 
 
+def _resolve_image(name: str) -> str:
+    from gocker.images import resolve_image  # not with --rootfs
+
+    return resolve_image(name)
+
+
 def _run(options: dict[str, Any], report_file: str | None, profile_file: str | None) -> int:
     """Run, report, and return docker's exit status."""
     begun = time.perf_counter_ns()
     recover_abandoned()
-    spec = build_spec(options, resolve_image)
+    spec = build_spec(options, _resolve_image)
     planned = engine.plan(spec, Registry())
     made = time.perf_counter_ns()
     with _outputs(options["cidfile"], spec.id, report_file, profile_file) as (report_to, profile_to):
