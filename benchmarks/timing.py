@@ -1,7 +1,8 @@
-"""Times of processes and of starts, taken in turns, and what is said of them."""
+"""Times of processes and of starts, taken in turns."""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import random
@@ -9,44 +10,58 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
+
+PR_SET_CHILD_SUBREAPER = 36
+Turn = Callable[[int], None]
 
 
 @dataclass
 class Series:
-    """The samples of one contender, in milliseconds."""
+    """The samples of one contender, in the unit of its table."""
 
     name: str
-    wall: list[float] = field(default_factory=list)
-    cpu: list[float] = field(default_factory=list)  # user and system, of all processes that were waited for
+    values: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)  # ms; user and system, of all that was waited for
 
-    def row(self, base: Series | None) -> dict[str, Any]:
+    def add(self, value: float, cpu: float | None = None) -> None:
+        """One more sample."""
+        self.values.append(value)
+        if cpu is not None:
+            self.cpu.append(cpu)
+
+    def row(self, base: Series | None, note: str) -> dict[str, Any]:
         """Medians and quartiles; with `base`, the ratio of the medians to its."""
-        low, middle, high = quartiles(self.wall)
+        low, middle, high = quartiles(self.values)
+        cpu = statistics.median(self.cpu) if self.cpu else None
+        base_cpu = statistics.median(base.cpu) if base and base.cpu else None
         return {
             "name": self.name,
-            "samples": len(self.wall),
-            "median_ms": middle,
-            "quartile1_ms": low,
-            "quartile3_ms": high,
-            "min_ms": min(self.wall),
-            "cpu_ms": statistics.median(self.cpu) if self.cpu else None,
-            "ratio": middle / statistics.median(base.wall) if base else None,
-            "cpu_ratio": statistics.median(self.cpu) / statistics.median(base.cpu)
-            if base and base.cpu and self.cpu
-            else None,
+            "samples": len(self.values),
+            "median": middle,
+            "quartile1": low,
+            "quartile3": high,
+            "min": min(self.values),
+            "max": max(self.values),
+            "cpu_ms": cpu,
+            "ratio": middle / statistics.median(base.values) if base else None,
+            "cpu_ratio": cpu / base_cpu if cpu is not None and base_cpu else None,
+            "note": note,
         }
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
     """The first, the median and the third."""
+    if len(values) == 1:
+        return (values[0],) * 3
     low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
     return low, middle, high
 
 
-def take_turns(rounds: int, contenders: Sequence[Callable[[int], None]]) -> None:
+def take_turns(rounds: int, contenders: Sequence[Turn]) -> None:
     """Call each once a round, in an order drawn anew: what disturbs the machine meets all alike.
 
     In a fixed order each would always run in the wake of the same other.
@@ -57,64 +72,135 @@ def take_turns(rounds: int, contenders: Sequence[Callable[[int], None]]) -> None
             contender(number)
 
 
+class Starter(Protocol):
+    """Starts programs with stdin and stdout on /dev/null; (wall, CPU) are in milliseconds."""
+
+    def run(self, argv: Sequence[str], env: Mapping[str, str]) -> tuple[float, float]:
+        """From spawn to wait; raise SystemExit unless it ends with 0. `env` is added to ours."""
+
+    def together(
+        self, argvs: Sequence[Sequence[str]], width: int, env: Mapping[str, str]
+    ) -> tuple[float, float]:
+        """All of them, `width` at a time."""
+
+    def reap(self, pid: int) -> None:
+        """Wait for a container's first process, which its runtime left to us."""
+
+    def close(self) -> None:
+        """End it."""
+
+
 class Spawner:
     """Starts programs as fast as the C library can, without a shell, and waits for each."""
 
     def __init__(self) -> None:
         self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
 
-    def run(self, argv: list[str]) -> tuple[float, float]:
-        """(wall, CPU) in milliseconds, from spawn to wait; raise SystemExit unless it ends with 0."""
+    def _spawn(self, argv: Sequence[str], env: Mapping[str, str]) -> int:
         actions = [(os.POSIX_SPAWN_DUP2, self._null, 0), (os.POSIX_SPAWN_DUP2, self._null, 1)]
+        return os.posix_spawnp(argv[0], list(argv), {**os.environ, **env}, file_actions=actions)
+
+    def run(self, argv: Sequence[str], env: Mapping[str, str]) -> tuple[float, float]:
+        """As Starter has it."""
         begin = time.perf_counter_ns()
-        pid = os.posix_spawnp(argv[0], argv, os.environ, file_actions=actions)
+        pid = self._spawn(argv, env)
         _, status, usage = os.wait4(pid, 0)
         wall = time.perf_counter_ns() - begin
         if status:
             raise SystemExit(f"{' '.join(argv)}: wait status {status:#x}")
         return wall / 1e6, (usage.ru_utime + usage.ru_stime) * 1e3
 
+    def together(
+        self, argvs: Sequence[Sequence[str]], width: int, env: Mapping[str, str]
+    ) -> tuple[float, float]:
+        """As Starter has it."""
+        waiting, running, cpu = list(reversed(argvs)), dict[int, Sequence[str]](), 0.0
+        begin = time.perf_counter_ns()
+        while waiting or running:
+            while waiting and len(running) < width:
+                argv = waiting.pop()
+                running[self._spawn(argv, env)] = argv
+            pid, status, usage = os.wait4(-1, 0)
+            if pid not in running:  # what a runtime left to us
+                continue
+            if status:
+                raise SystemExit(f"{' '.join(running[pid])}: wait status {status:#x}")
+            del running[pid]
+            cpu += usage.ru_utime + usage.ru_stime
+        return (time.perf_counter_ns() - begin) / 1e6, cpu * 1e3
+
+    def reap(self, pid: int) -> None:
+        """As Starter has it."""
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+    def close(self) -> None:
+        """As Starter has it."""
+        os.close(self._null)
+
 
 class SpawnServer:
-    """A Spawner in a process of its own, which the command `under` has put into another environment."""
+    """A Spawner in a process of its own, which the command `under` may have put into another environment.
 
-    def __init__(self, under: Sequence[str]) -> None:
-        argv = [*under, sys.executable, __file__]
+    The time to ask and to answer is not in what it measures. Orphans become its children.
+    """
+
+    def __init__(self, under: Sequence[str] = (), env: Mapping[str, str] | None = None) -> None:
         self._server = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            [*under, sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            env={**os.environ, **(env or {})},
         )
 
-    def run(self, argv: list[str]) -> tuple[float, float]:
-        """As Spawner does; the time to ask and to answer is not in it."""
+    def _ask(self, *request: Any) -> tuple[float, float]:
         assert self._server.stdin
         assert self._server.stdout
-        self._server.stdin.write(json.dumps(argv) + "\n")
+        self._server.stdin.write(json.dumps(request) + "\n")
         answer = self._server.stdout.readline()
         if not answer:
-            raise SystemExit(f"{' '.join(argv)}: failed")
+            raise SystemExit(f"failed: {request}")
         wall, cpu = map(float, answer.split())
         return wall, cpu
 
+    def run(self, argv: Sequence[str], env: Mapping[str, str]) -> tuple[float, float]:
+        """As Starter has it."""
+        return self._ask("run", argv, env)
 
-def table(title: str, rows: Sequence[dict[str, Any]], base: str, notes: dict[str, str]) -> str:
-    """Plain text, a row each."""
-    head = f"{'':16}{'median':>9}{'quartiles':>17}{'min':>8}{'CPU':>8}{'ratio':>8}{'CPU':>7}"
-    lines = [f"{title}, in ms; ratios to {base}", head]
-    for row in rows:
-        spread = f"{row['quartile1_ms']:.2f}-{row['quartile3_ms']:.2f}"
-        cells = [f"{row['name']:16}{row['median_ms']:9.2f}{spread:>17}{row['min_ms']:8.2f}"]
-        cells += [
-            f"{row[key]:{width}.2f}" if row[key] is not None else " " * width for key, width in _OPTIONAL
-        ]
-        note = notes.get(row["name"], "")
-        lines.append(("".join(cells) + (f"  {note}" if note else "")).rstrip())
-    return "\n".join(lines)
+    def together(
+        self, argvs: Sequence[Sequence[str]], width: int, env: Mapping[str, str]
+    ) -> tuple[float, float]:
+        """As Starter has it."""
+        return self._ask("together", argvs, width, env)
+
+    def reap(self, pid: int) -> None:
+        """As Starter has it."""
+        self._ask("reap", pid)
+
+    def close(self) -> None:
+        """As Starter has it."""
+        assert self._server.stdin
+        self._server.stdin.close()
+        try:
+            self._server.wait(10)
+        except subprocess.TimeoutExpired:  # what it waits for does not end
+            self._server.kill()
+            self._server.wait()
+        assert self._server.stdout
+        self._server.stdout.close()
 
 
-_OPTIONAL = (("cpu_ms", 8), ("ratio", 8), ("cpu_ratio", 7))
+def serve() -> None:
+    """Be the process of a SpawnServer."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    spawner = Spawner()
+    for line in sys.stdin:
+        verb, *arguments = json.loads(line)
+        answer = getattr(spawner, verb)(*arguments)
+        print(*(answer or (0, 0)), flush=True)
 
 
-if __name__ == "__main__":  # of a SpawnServer
-    _spawner = Spawner()
-    for _line in sys.stdin:
-        print(*_spawner.run(json.loads(_line)), flush=True)
+if __name__ == "__main__":
+    serve()
