@@ -17,6 +17,7 @@ from gocker.recorder import GroupRecorder, Phases
 from gocker.registry import Registry
 from gocker.rootplan import CgroupRows
 from gocker.steps.cgroup import (
+    ClaimCgroup,
     EnableControllers,
     JoinCgroup,
     MakeCgroup,
@@ -57,9 +58,12 @@ class CgroupPlan(Record):
 
 
 def plan_cgroups(
-    spec: ContainerSpec, registry: Registry, hierarchies: Hierarchies, phases: Phases
+    spec: ContainerSpec, registry: Registry, hierarchies: Hierarchies, phases: Phases, owner: str = ""
 ) -> CgroupPlan:
-    """Append the cgroup steps to the host, parent and remove phases."""
+    """Append the cgroup steps to the host, parent and remove phases.
+
+    `owner` is what a container that outlives its gocker is told from all others by.
+    """
     cgroup = cgroup_of(spec)
     asked = by_controller(spec.limits)
     unbound: dict[str, str] = {}
@@ -91,7 +95,7 @@ def plan_cgroups(
     )
     _require_device_filter(spec, registry, joined)
     bare = _bare(joined, hierarchies, cgroup) if spec.joins else ()
-    make = _maker(spec)
+    make = _maker(spec, owner or spec.id)
     for place, path in bare:
         phases[HOST].append(make(path=path, base=place.mountpoint, version="v1"))
         name = place.controller
@@ -172,11 +176,11 @@ def _require_device_filter(spec: ContainerSpec, registry: Registry, joined: list
 Maker = Callable[..., MakeCgroup]
 
 
-def _maker(spec: ContainerSpec) -> Maker:
+def _maker(spec: ContainerSpec, owner: str) -> Maker:
     """The step that makes a cgroup: one that the caller of an OCI runtime named may be there already."""
-    if not (spec.joins and spec.cgroup_path):
+    if not spec.joins:
         return MakeCgroup
-    return partial(TakeCgroup, owner=spec.id)
+    return partial(TakeCgroup if spec.cgroup_path else ClaimCgroup, owner=owner)
 
 
 def _bare(joined: list[Joined], hierarchies: Hierarchies, cgroup: str) -> tuple[tuple[Place, str], ...]:

@@ -46,7 +46,9 @@ def signal_all(lasting: Lasting, number: int) -> None:
 
 
 def _members(lasting: Lasting) -> list[int]:
-    return processes(lasting.groups[0].path) if lasting.groups else [lasting.pid]
+    if lasting.groups:
+        return processes(lasting.groups[0].path)
+    return [lasting.pid] if lives(lasting) else []
 
 
 def _signal_one(pid: int, number: int, lasting: Lasting) -> None:

@@ -66,7 +66,12 @@ class Lasting(Record):
 
 def read_lasting(state: State, container: str) -> Lasting:
     """What is known of `container`. Raise StateError."""
-    return parse_lasting(state.describe(container), container)
+    return in_this_boot(parse_lasting(state.describe(container), container))
+
+
+def in_this_boot(lasting: Lasting) -> Lasting:
+    """The same, without groups after a reboot: a cgroup of that name is another container's, like the pid."""
+    return lasting if lasting.boot == boot_id() else lasting.replace(groups=())
 
 
 def parse_lasting(text: bytes, container: str) -> Lasting:

@@ -33,7 +33,7 @@ from gocker.seccomp import seccomp_step
 from gocker.settling import settle
 from gocker.state import State
 from gocker.steps import barrier, hooks
-from gocker.steps.cgroup import MakeCgroup, TakeCgroup
+from gocker.steps.cgroup import MakeCgroup, TakeCgroup, without_cgroups
 
 Stdio = tuple[int, int, int]
 
@@ -328,7 +328,10 @@ def _end_and_delete(lasting: Lasting, claim: Claim, registry: Registry, audit: A
 
 
 def _delete(lasting: Lasting, claim: Claim, registry: Registry, audit: AuditLog) -> list[GockerError]:
-    launcher = Launcher(plan_from_json(json.loads(claim.plan)), None)
+    made = plan_from_json(json.loads(claim.plan))
+    if lasting.boot != boot_id():
+        made = without_cgroups(made)
+    launcher = Launcher(made, None)
     usage = usage_of(controllers_of(lasting, registry), launcher.note)
     kills = usage.get("oom_kills", 0)
     detail = "gocker was not its parent, who knows its exit status"

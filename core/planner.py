@@ -50,7 +50,7 @@ def build_plan(
     for handler, request in handlers:
         handler.set(_context(spec, request, HOST, phases))
     phases[HOST] += [*_host_files(spec, container_dir), *layer_steps(spec, container_dir)]
-    cgroups = plan_cgroups(spec, registry, hierarchies, phases)
+    cgroups = plan_cgroups(spec, registry, hierarchies, phases, start_socket)
     phases[PARENT].append(_clone(spec, handlers, cgroups.born))
     for handler, request in handlers:
         if request.mode == "private":

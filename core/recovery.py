@@ -21,11 +21,11 @@ from gocker.digest import sha256
 from gocker.errors import EXIT_GOCKER_FAILED, GockerError, KernelError, StateError
 from gocker.kernel.cgroupfs import kill_all
 from gocker.killing import kill_everything
-from gocker.lasting import Lasting, parse_lasting
+from gocker.lasting import Lasting, boot_id, in_this_boot, parse_lasting
 from gocker.launcher import Launcher
 from gocker.plan import Plan, plan_from_json
 from gocker.receipt import USAGE, Report, Verdict
-from gocker.steps.cgroup import MakeCgroup, TakeCgroup
+from gocker.steps.cgroup import ClaimCgroup, MakeCgroup, without_cgroups
 
 
 def recover(claim: Claim) -> str:
@@ -51,12 +51,14 @@ def _recover(claim: Claim) -> None:
     ended = time.time_ns()
     plan, command, last_step = _read_plan(claim)
     known = _known(claim)
+    if known is not None and known.boot != boot_id():
+        plan = without_cgroups(plan)
     launcher = Launcher(plan, None)
     if known is not None:
         kill_everything(known)
     for step in reversed(plan.host):
         if isinstance(step, MakeCgroup):
-            if isinstance(step, TakeCgroup) and step.is_anothers():
+            if isinstance(step, ClaimCgroup) and step.is_anothers():
                 launcher.ctx.strangers.add(step.path)
             else:
                 kill_all(step.path, step.version)
@@ -77,7 +79,7 @@ def _recover(claim: Claim) -> None:
 def _known(claim: Claim) -> Lasting | None:
     """What was known of a container that was being deleted, or was to be of one that was being created."""
     try:
-        return parse_lasting(claim.known, claim.id) if claim.known else None
+        return in_this_boot(parse_lasting(claim.known, claim.id)) if claim.known else None
     except StateError:
         return None  # it was being written: then the first process has died with its gocker
 

@@ -283,6 +283,17 @@ def remove(path: str, base: str, version: str = Hierarchy.V2.value) -> None:
         if error.errno not in _OCCUPIED:
             raise
         _empty_and_remove(path, version)
+    _remove_parents(path, base)
+
+
+def remove_bare(path: str, base: str) -> None:
+    """Remove the cgroup `path` if nothing is in it, then its parents as `remove` does. Raise OSError."""
+    require_below(path, base)
+    if _try_rmdir(path):
+        _remove_parents(path, base)
+
+
+def _remove_parents(path: str, base: str) -> None:
     for parent in reversed(ancestors(path, base)[1:]):
         try:
             if not is_marked(parent):

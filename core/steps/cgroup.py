@@ -11,7 +11,7 @@ from gocker.errors import GockerError, HierarchyError, LimitError, errno_name
 from gocker.kernel import cgroupfs
 from gocker.lowering import Code
 from gocker.model import Hierarchy
-from gocker.plan import Context, Step
+from gocker.plan import Context, Plan, Step
 
 
 class MakeCgroup(Step):
@@ -61,16 +61,52 @@ class MakeCgroup(Step):
             cgroupfs.remove(self.path, self.base, self.version)
 
 
-class TakeCgroup(MakeCgroup):
+class ClaimCgroup(MakeCgroup):
+    """The same for a container whose id another one may have, below another --root.
+
+    The cgroup bears whose it is: where gocker is killed before it has made its own, the next one leaves the other's
+    alone. So does one that finds a plan of before a reboot, with which all claims went.
+    """
+
+    op = "claim-cgroup"
+
+    owner: str = ""  # of all containers this one: where its state is
+
+    def execute(self, ctx: Context) -> None:
+        """One mkdir(2) and one setxattr(2). Raise HierarchyError when `path` exists."""
+        super().execute(ctx)
+        if not self._claim(otherwise=True):
+            ctx.strangers.add(self.path)
+            raise self.taken()
+
+    def _claim(self, *, otherwise: bool) -> bool:
+        """`otherwise` where nobody can claim any."""
+        try:
+            return cgroupfs.claim(self.path, self.owner)
+        except OSError as error:
+            if error.errno not in {errno.ENOTSUP, errno.EPERM}:
+                raise
+            return otherwise
+
+    def is_anothers(self) -> bool:
+        """Whether `path` was never claimed, or was by another: said by what it bears. Raise OSError."""
+        return cgroupfs.claimant(self.path) not in {self.owner, None}
+
+    def undo(self, ctx: Context) -> None:
+        """As of one that was made. Of one that a killed gocker has not claimed yet the bare directory goes."""
+        super().undo(ctx)
+        if ctx.spec is None and self.path in ctx.strangers and cgroupfs.claimant(self.path) == "":
+            cgroupfs.remove_bare(self.path, self.base)
+
+
+class TakeCgroup(ClaimCgroup):
     """Make the cgroup that a caller has named, or take it when it is there and nobody is in it.
 
     Engines make it beforehand, to set it up. What is taken is the container's from then on and goes with it, as with
-    runc and crun. It bears the container's id, so that no two take the same one.
+    runc and crun. It bears whose it is, so that no two take the same one.
     """
 
     op = "take-cgroup"
-
-    owner: str = ""  # the container's id
 
     def describe(self) -> str:
         """`mkdir -p PATH || test ! -s PATH/cgroup.procs`."""
@@ -83,13 +119,7 @@ class TakeCgroup(MakeCgroup):
             cgroupfs.make(self.path, self.base)
         except FileExistsError:
             there = True
-        try:
-            free = (not there or self.is_vacant()) and cgroupfs.claim(self.path, self.owner)
-        except OSError as error:
-            if error.errno not in {errno.ENOTSUP, errno.EPERM}:
-                raise
-            free = not there
-        if not free:
+        if not ((not there or self.is_vacant()) and self._claim(otherwise=not there)):
             ctx.strangers.add(self.path)
             raise self.taken()
 
@@ -108,17 +138,6 @@ class TakeCgroup(MakeCgroup):
             cgroupfs.read_file(self.path, "cgroup.freeze"),
         )
         return not cgroupfs.read_file(self.path, "cgroup.procs") and frozen in _THAWED
-
-    def is_anothers(self) -> bool:
-        """Whether `path` was never taken, or was by another: said by what it bears. Raise OSError."""
-        return cgroupfs.claimant(self.path) not in {self.owner, None}
-
-    def undo(self, ctx: Context) -> None:
-        """As of one that was made; of one that was neither made nor taken yet nothing goes but the bare directory."""
-        super().undo(ctx)
-        if self.path in ctx.strangers and cgroupfs.claimant(self.path) == "":
-            with suppress(OSError):  # somebody is in it
-                os.rmdir(self.path)
 
 
 _THAWED = ((None, None), ("THAWED", None), (None, "0"))
@@ -561,3 +580,11 @@ class RemoveCgroup(Step):
     def audit(self, ctx: Context) -> dict[str, Any]:
         """Whose directory went."""
         return {"controller": self.controller, "path": self.path}
+
+
+def without_cgroups(plan: Plan) -> Plan:
+    """What is left of it after a reboot, with which its cgroups went: those of its names are others'."""
+    return plan.replace(
+        host=tuple(step for step in plan.host if not isinstance(step, MakeCgroup)),
+        remove=tuple(step for step in plan.remove if not isinstance(step, RemoveCgroup)),
+    )

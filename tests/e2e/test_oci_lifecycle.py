@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import Ran
 from ocicommand import IDLE, GockerOci, cgroup_of, config, text_of, until
 
 from gocker.hierarchy import read_host
@@ -587,3 +589,38 @@ def test_the_state_is_for_its_owner_alone(oci: GockerOci) -> None:
     for name in os.listdir(f"{oci.root}/containers/c1"):
         if name != "start":
             assert stat.S_IMODE(os.stat(f"{oci.root}/containers/c1/{name}").st_mode) == 0o600, name
+
+
+# --- after a reboot
+
+
+@pytest.mark.parametrize("verb", ["delete", "kill", "recover"])
+def test_what_is_left_of_before_a_reboot_goes_without_the_cgroup_that_another_has_now(
+    oci: GockerOci, tmp_path: Path, verb: str
+) -> None:
+    """Its state on a disk names a cgroup, and a first process, of a container that came later."""
+    oci.run()
+    old = str(tmp_path / "old")
+    shutil.copytree(oci.root, old, ignore=shutil.ignore_patterns("start"), symlinks=True)
+    path = Path(old, "containers", "c1", "state.json")
+    document = {**json.loads(path.read_text(encoding="ascii")), "boot": "another"}
+    path.write_text(json.dumps(document), encoding="ascii")
+    before = cgroups("c1")
+    first = oci.state()["pid"]
+
+    def call(*arguments: str) -> Ran:
+        return oci("--root", old, *arguments)
+
+    if verb == "recover":
+        path.rename(path.with_name(".state.json"))
+        assert "container c1 of a killed gocker was removed" in call("delete", "--force", "c1").err
+    elif verb == "kill":
+        assert call("kill", "--all", "c1", "KILL").code == 0
+        assert "container not running" in call("kill", "c1", "KILL").err
+        assert "it is stopped" in call("exec", "c1", "true").err
+    else:
+        assert call("delete", "--force", "c1") == Ran(0, "", "", {})
+    assert os.path.exists(path) == (verb == "kill")
+    assert oci.state()["pid"] == first
+    assert cgroups("c1") == before != []
+    oci.ok("exec", "c1", "true")

@@ -18,7 +18,7 @@ import pytest
 from gocker.api import CgroupController
 from gocker.errors import GockerError, HierarchyError, KernelError, LimitError
 from gocker.kernel import cgroupfs
-from gocker.model import Hierarchy
+from gocker.model import ContainerSpec, Hierarchy
 from gocker.plan import Context
 from gocker.plugins.blkio import Blkio
 from gocker.plugins.cpu import Cpu
@@ -31,6 +31,7 @@ from gocker.plugins.pids import Pids
 from gocker.plugins.unified import Unified
 from gocker.steps.cgroup import (
     AttachCgroup,
+    ClaimCgroup,
     EnableControllers,
     FillAbove,
     InheritFile,
@@ -551,6 +552,44 @@ class TestMakeAndUndo:
         assert cgroupfs.processes(cgroup.path) == [process.pid]
         cgroup.make.undo(Context(None))
         assert gone(process) == -signal.SIGKILL
+
+    def test_of_two_containers_of_one_id_the_second_leaves_the_firsts_cgroup_alone(self, group: Open) -> None:
+        place = group(Memory)
+        path = f"{place.base}/{PARENT}-claimed/c1"
+        one, two = (
+            ClaimCgroup(
+                path=path, base=place.base, version=place.hierarchy.value, owner=f"/run/{root}/c1/start"
+            )
+            for root in "ab"
+        )
+        one.execute(Context(None))
+        try:
+            assert (one.is_anothers(), two.is_anothers()) == (False, True)
+            ctx = Context(None)
+            with pytest.raises(HierarchyError, match="another container has it"):
+                two.execute(ctx)
+            two.undo(ctx)
+            assert os.path.isdir(path)
+        finally:
+            one.undo(Context(None))
+        assert not os.path.exists(os.path.dirname(path))
+
+    def test_what_was_made_and_not_claimed_goes_bare_with_its_parents_when_its_gocker_is_gone(
+        self, group: Open
+    ) -> None:
+        place = group(Memory)
+        path = f"{place.base}/{PARENT}-bare/c1"
+        where = {"path": path, "base": place.base, "version": place.hierarchy.value}
+        MakeCgroup(**where).execute(Context(None))
+        step = ClaimCgroup(**where, owner="c1")
+        assert step.is_anothers()
+        alive, gone_by = Context(ContainerSpec(id="c1", name="c1", argv=("sh",))), Context(None)
+        for ctx in (alive, gone_by):
+            ctx.strangers.add(path)
+        step.undo(alive)  # it found it in its way
+        assert os.path.isdir(path)
+        step.undo(gone_by)
+        assert not os.path.exists(os.path.dirname(path))
 
     def test_of_two_that_take_an_empty_cgroup_one_has_it(self) -> None:
         base, version = find(Memory)

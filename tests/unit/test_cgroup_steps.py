@@ -14,6 +14,7 @@ from gocker.model import Hierarchy
 from gocker.plan import Context, Step, step_from_json
 from gocker.steps.cgroup import (
     AttachCgroup,
+    ClaimCgroup,
     EnableControllers,
     FillAbove,
     InheritFile,
@@ -30,6 +31,7 @@ from gocker.steps.cgroup import (
 
 STEPS: list[Step] = [
     MakeCgroup(path="/c/gocker/id", base="/c", version="v1"),
+    ClaimCgroup(path="/c/gocker/id", base="/c", version="v1", owner="/run/x/id/start"),
     TakeCgroup(path="/c/pod/id", base="/c", version="v1", owner="id"),
     EnableControllers(path="/c/gocker/id", base="/c", controllers=("memory", "pids")),
     WriteLimit(path="/c/id", file="memory.max", value="1", limit="memory", asked="1", accept=("0",)),

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from planning import (
     DEMO,
+    DIRECTORY,
     HYBRID,
     MEMORY_ON_V2,
     PRIVATE,
+    SECCOMP,
     V1,
     V2,
     host,
@@ -28,16 +30,18 @@ from gocker.hierarchy import Hierarchies
 from gocker.kernel.caps import docker_capabilities
 from gocker.model import Hierarchy, IdMap, plain_capabilities
 from gocker.plan import Context, Step
-from gocker.planner import Planned
+from gocker.planner import Planned, build_plan
 from gocker.plugin_index import Entry
 from gocker.registry import CONTROLLERS
 from gocker.steps.cgroup import (
     AttachCgroup,
+    ClaimCgroup,
     EnableControllers,
     JoinCgroup,
     MakeCgroup,
     OpenCgroup,
     RemoveCgroup,
+    TakeCgroup,
     TryControllers,
     WriteLimit,
 )
@@ -121,6 +125,16 @@ def test_controllers_of_one_hierarchy_share_a_directory() -> None:
     path = "/sys/fs/cgroup/cpu,cpuacct/gocker/c0ffee"
     for kind in (MakeCgroup, OpenCgroup, JoinCgroup, RemoveCgroup):
         assert [step.path for step in steps(planned, kind)].count(path) == 1
+
+
+def test_the_cgroups_of_what_outlives_its_gocker_say_whose_they_are() -> None:
+    start = "/run/gocker/containers/c0ffee/start"
+    for path, kind in (("", ClaimCgroup), ("/jobs/web", TakeCgroup)):
+        container = spec(joins=JOINS, cgroup_path=path)
+        planned = build_plan(container, registry(), host(HYBRID), DIRECTORY, SECCOMP, start)
+        made = steps(planned, MakeCgroup)
+        assert {(type(step), step.to_json().get("owner")) for step in made} == {(kind, start)}
+    assert {type(step) for step in steps(plan(spec(), host(HYBRID)), MakeCgroup)} == {MakeCgroup}
 
 
 def test_on_v2_there_is_one_directory_and_nobody_is_moved() -> None:
