@@ -86,6 +86,7 @@ def test_a_step_survives_json_and_says_itself_in_one_line(step: Step) -> None:
 def test_descriptions_are_commands() -> None:
     assert [step.describe() for step in STEPS] == [
         "mkdir -p /c/gocker/id",
+        "mkdir -p /c/gocker/id",
         'mkdir -p /c/pod/id || test -z "$(cat /c/pod/id/cgroup.procs)"',
         'echo "+memory +pids" | tee {/c,/c/gocker}/cgroup.subtree_control',
         "echo 1 > /c/id/memory.max",
