@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import gocker.planner
-import gocker.steps.barrier
+import gocker.steps.barrier  # which the planner imports only where it needs it, as the next
 import gocker.steps.idmap  # noqa: F401
 from gocker import paths
 from gocker.audit import AuditLog, current_actor
