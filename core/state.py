@@ -126,6 +126,9 @@ class State:
             if hidden:
                 files.sweep(containers, hidden)
             for entry in entries:
+                # Where there are many, nearly all last.
+                if files.surely_lasts(containers, entry):
+                    continue
                 claim = self._take_over(containers, entry) if is_id(entry) else None
                 if claim is not None:
                     try:
@@ -187,12 +190,9 @@ class State:
             raise self._error("read state in", self.root, error) from error
         try:
             for entry in sorted(os.listdir(containers)):
-                ours = self._path(entry) in own
-                if (
-                    not is_id(entry)
-                    or ours
-                    or not (files.lasts(containers, entry) and files.owes(containers, entry))
-                ):
+                if not files.owes(containers, entry):
+                    continue
+                if not is_id(entry) or self._path(entry) in own or not files.lasts(containers, entry):
                     continue
                 try:
                     claim = self.lasting(entry, 0.0)
