@@ -225,6 +225,7 @@ class _Run:
         launcher = self.launcher
         launcher.ctx.window = self.streams.window
         self._mark("begun")
+        launcher.wait = self._await_init
         launcher.start(self.streams.child_fds)
         self._mark("go")
         self._load()

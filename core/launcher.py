@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from gocker import init
 from gocker.auditevent import Event
-from gocker.errors import ExecError, GockerError, StepError, UsageError, errno_name
+from gocker.errors import ExecError, GockerError, SignalError, StepError, UsageError, errno_name
 from gocker.kernel import caller, native, stub
 from gocker.kernel.caps import permitted
 from gocker.kernel.cgroupfs import PATIENCE
@@ -72,6 +72,9 @@ class Launcher:
         self._theirs: _socket.socket | None = None
         self._stdio, self._status, self._forced = (0, 1, 2), stub.STATUS_FD, threads
         self._threads = threads
+        self.wait: Callable[[int], object] = (
+            bool  # as `await_program` has it, while there is no first process yet
+        )
         self.total = plan.total  # steps of the start, for messages
         self.console = -1  # the pty master, when there is a terminal
         self.program_status: int | None = None  # wait status of the program below --init
@@ -172,6 +175,7 @@ class Launcher:
                 code.add(step, disarms=step.op in init.DISARMING, parks=step.op == PARK)
         except (NotLoweredError, NotImplementedError, GockerError, OSError, LookupError, ValueError) as error:
             reason = f"{step.op}: {error}"
+        self.wait(executor.fileno())
         pid, pidfd = executor.born()
         if not reason:
             self._code = code
@@ -198,6 +202,8 @@ class Launcher:
         begin = perf_counter_ns()
         try:
             step.execute(self.ctx)
+        except SignalError:
+            raise
         except (OSError, GockerError) as error:
             reason = _reason(error)
             if self.ctx.pidfd >= 0 and has_ended(self.ctx.pidfd):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import struct
 from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, SCM_RIGHTS, SOL_SOCKET, socket
 from collections.abc import Callable
@@ -151,13 +152,17 @@ class Executor:
         ):  # what is read next says that it has ended
             self._channel.sendmsg([packet], rights)
 
+    def fileno(self) -> int:
+        """What can be read when `born` need not wait."""
+        return self._channel.fileno()
+
     def born(self) -> tuple[int, int]:
         """(pid, pidfd) of the first process. Raise OSError."""
         try:
             reply, control, _, _ = self._channel.recvmsg(_REPLY.size, CMSG_SPACE(4), MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
             reply, control = b"", []
-        self.reap()
+        self.reap(answered=True)
         if len(reply) != _REPLY.size:
             raise OSError(errno.EIO, "the executor died")
         pid, number = _REPLY.unpack(reply)
@@ -180,11 +185,14 @@ class Executor:
         finally:
             os.close(memory)
 
-    def reap(self) -> None:
-        """Take its exit, once; it has ended, or does when nobody holds the other end of the channel."""
+    def reap(self, *, answered: bool = False) -> None:
+        """Take its exit, once. One that has not `answered` is no longer wanted, and need not be able to end by itself."""
         pid, self._pid = self._pid, 0
-        if pid:
-            self._parent.reap_executor(pid)
+        if not pid:
+            return
+        if not answered and isinstance(self._parent, OwnChildren):
+            os.kill(pid, signal.SIGKILL)  # it is nobody else's: it was not waited for
+        self._parent.reap_executor(pid)
 
 
 def executor_fd(lowest: int = 0) -> int:

@@ -7,7 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from launching import Ran, run, spec
@@ -39,7 +39,7 @@ Start = Callable[..., Ran]
 
 
 @pytest.fixture(params=[PYTHON, NATIVE])
-def executor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def each(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv(EXECUTOR, request.param)
     return str(request.param)
 
@@ -302,7 +302,7 @@ def test_the_ids_are_the_same(
     assert told[0] == told[1]
 
 
-def test_home_is_the_users(executor: str, root: Path) -> None:
+def test_home_is_the_users(each: str, root: Path) -> None:
     binds = [
         BindMount(source=path, target=path) for path in ("/usr", "/lib", "/lib64") if os.path.isdir(path)
     ]
@@ -311,35 +311,33 @@ def test_home_is_the_users(executor: str, root: Path) -> None:
     assert "HOME=/home/bob" in run(container, init=steps, flags=NAMESPACES).output.splitlines()
 
 
+class Look(Step):
+    """Executed by the launcher, while the first process waits."""
+
+    op = "test-look-at-exe"
+    at_host = True
+    seen: ClassVar[list[str]] = []
+
+    def describe(self) -> str:
+        return "look"
+
+    def execute(self, ctx: Context) -> None:
+        self.seen.append(os.readlink(f"/proc/{ctx.pid}/exe"))
+
+
 def test_what_proc_self_exe_names_is_a_sealed_memfd(monkeypatch: pytest.MonkeyPatch) -> None:
     # SECURITY R1: of the first process, while it is parked, nothing of the host's can be reached.
     monkeypatch.setenv(EXECUTOR, NATIVE)
-    seen: list[str] = []
-
-    class Look(Step):
-        """Executed by the launcher, while the first process waits."""
-
-        op = "test-look"
-        at_host = True
-
-        def describe(self) -> str:
-            return "look"
-
-        def execute(self, ctx: Context) -> None:
-            seen.append(os.readlink(f"/proc/{ctx.pid}/exe"))
-            with open(f"/proc/{ctx.pid}/status", encoding="ascii") as file:
-                seen.append(file.read())
-
     fd = native.executor_fd()
     assert stat.S_IMODE(os.fstat(fd).st_mode) == 0o111
     with pytest.raises(PermissionError):
         os.ftruncate(fd, 0)
     container = spec("/bin/true")
     assert run(container, init=(Look(), *identity.last_steps(container, None))).code == 0
-    assert seen[0].startswith("/memfd:gocker")
+    assert [name.startswith("/memfd:gocker") for name in Look.seen] == [True]
 
 
-def test_the_masks_and_the_read_only_paths_that_are_not_there_are_fine(executor: str, root: Path) -> None:
+def test_the_masks_and_the_read_only_paths_that_are_not_there_are_fine(each: str, root: Path) -> None:
     steps = pivoted(root)
     steps = (
         *steps[:-1],
