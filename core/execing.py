@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from gocker import paths
 from gocker.audit import AuditLog
+from gocker.auditevent import Event
 from gocker.errors import GockerError, StateError
 from gocker.execplan import plan_exec
 from gocker.kernel.cgroupfs import PATIENCE
@@ -16,6 +17,7 @@ from gocker.kernel.process import has_ended, pidfd_send_signal
 from gocker.lasting import PAUSED, STOPPED, Lasting, status_of
 from gocker.launcher import Launcher, give_back_unless_native
 from gocker.model import ContainerSpec
+from gocker.plan import Plan
 from gocker.registry import Registry
 from gocker.state import State
 
@@ -66,9 +68,14 @@ def execute(
     launcher.note(
         "exec.create", command=list(spec.argv), steps=[step.describe() for _, _, step in plan.numbered()]
     )
+    asked = 0
     try:
         launcher.start(stdio)
         audit.load()
+        asked = len(launcher.events)
+        _put_down(
+            audit, launcher.events, lasting, plan
+        )  # while the process is on its way: a kill leaves this
         launcher.await_program()
         if started is not None:
             started(ctx.pid, launcher.console)
@@ -79,11 +86,16 @@ def execute(
         raise
     finally:
         launcher.close()
-        with contextlib.suppress(GockerError):
-            audit.write(launcher.events, container=lasting.id, plan=plan.digest)
+        _put_down(audit, launcher.events[asked:], lasting, plan)
     process = Process(ctx.pid, ctx.pidfd, launcher.console)
     ctx.pidfd = -1
     return process
+
+
+def _put_down(audit: AuditLog, events: list[Event], lasting: Lasting, plan: Plan) -> None:
+    """A log that was good before and takes no more does not end what runs."""
+    with contextlib.suppress(GockerError):
+        audit.write(events, container=lasting.id, plan=plan.digest)
 
 
 def _end(launcher: Launcher) -> None:

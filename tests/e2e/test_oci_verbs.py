@@ -310,6 +310,25 @@ def test_an_update_is_on_the_record(oci: GockerOci) -> None:
     assert (event["asked"], event["effective"]) == ("5", "5")
 
 
+def test_an_exec_that_is_killed_is_on_the_record(oci: GockerOci) -> None:
+    """One in a paused container does not come to its program."""
+    log = f"{oci.scratch}/audit.jsonl"
+    oci.run()
+    oci.ok("pause", "c1")
+    env = {**os.environ, "GOCKER_AUDIT_LOG": log, "GOCKER_WARM": "off"}
+    process = oci.start("exec", "--ignore-paused", "c1", "true", env=env)
+    try:
+        until(lambda: os.path.exists(log) and text_of(log) != "")
+    finally:
+        process.kill()
+        process.wait()
+    event, *others = [json.loads(line) for line in text_of(log).splitlines()]
+    assert (event["event"], event["container"], event["command"]) == ("exec.create", "c1", ["true"])
+    assert not [other for other in others if other["event"].startswith("exec.")]
+    oci.ok("resume", "c1")
+    until(lambda: len(json.loads(oci.ok("ps", "--format", "json", "c1"))) == 1)
+
+
 # --- ps
 
 
