@@ -10,7 +10,7 @@
  *     |<------------------ WELCOME, pidfd ---| yes; from now on signals are passed on to the pidfd
  *     |<------- SPAWN, executor, channel ----| starts the executor (core/kernel/native.py): a child of this
  *     |-- SPAWNED pid ---------------------->|   process, as what it makes by CLONE_PARENT will be
- *     |<------- WAIT pid, PEEK pidfd --------|
+ *     |<------- REAP, WAIT pid, PEEK pidfd --|
  *     |-- WAITED status usage, PEEKED ------>|
  *     |<------------------ END_OUTPUT fd ----| the program has closed its stdout: so is this process's
  *     |<------------------ EXIT status ------| and this process ends with it
@@ -32,7 +32,7 @@ typedef unsigned long u64;
 #endif
 
 enum { PROTOCOL = 1, RLIMITS = 16, MOST = 120 << 10, WORDS = 4096 };
-enum { WELCOME = 1, COLD, EXIT, SPAWN, WAIT, PEEK, CHALLENGE, END_OUTPUT }; /* from the worker */
+enum { WELCOME = 1, COLD, EXIT, SPAWN, WAIT, PEEK, CHALLENGE, END_OUTPUT, REAP }; /* from the worker */
 enum { SPAWNED = 1, WAITED, PEEKED, HERE };			 /* to it */
 enum { PATIENCE = 2, PASSED_ON = -60 };				 /* seconds until WELCOME; a si_code */
 enum { EXIT_FAILED = 125, EXIT_OCI_FAILED = 1, EXIT_NOT_FOUND = 127 };
@@ -475,9 +475,9 @@ static void spawn(struct state *state, s32 number, struct rights *rights)
 }
 
 /* Nobody else is to find it among our children. */
-static void reap_executor(struct state *state, int how)
+static void reap_executor(struct state *state)
 {
-	if (state->executor && call(NR_wait4, state->executor, 0, how, 0, 0) != 0)
+	if (state->executor && call(NR_wait4, state->executor, 0, 0, 0, 0) > 0)
 		state->executor = 0;
 }
 
@@ -541,13 +541,14 @@ static int obey(struct state *state)
 	case COLD:
 		go_cold(state);
 	case EXIT:
-		reap_executor(state, 0);
 		leave(message.value);
 	case SPAWN:
 		spawn(state, message.value, &rights);
 		break;
+	case REAP: /* it has made the first process, and ends now */
+		reap_executor(state);
+		break;
 	case WAIT:
-		reap_executor(state, WNOHANG);
 		wait_for(state, message.value);
 		break;
 	case PEEK:

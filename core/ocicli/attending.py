@@ -9,6 +9,7 @@ import termios
 import tty
 from collections.abc import Iterator
 
+from gocker.kernel import native
 from gocker.kernel.process import pidfd_send_signal
 from gocker.model import ContainerSpec
 from gocker.signals import GONE, Arrival, Signals
@@ -37,7 +38,7 @@ class Attendant:
         self._streams.started(console)
         attend(self._streams, pidfd, self._signals, forward, None)
         deliver(self._streams.outputs, self._signals)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        status = os.waitstatus_to_exitcode(native.parent().wait(pid)[0])
         return status if status >= 0 else 128 - status
 
 

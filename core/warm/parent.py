@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import _socket
 import array
+import contextlib
+import os
 import signal
 from resource import struct_rusage
 
 from gocker.warm import protocol
 
 _PACKET = 256
+_UNKNOWN = -1  # the executor's pid, until somebody waits for it
 
 
 class ClientParent:
@@ -26,17 +29,20 @@ class ClientParent:
         rights = (_socket.SOL_SOCKET, _socket.SCM_RIGHTS, fds)
         self._channel.sendmsg([protocol.message(protocol.SPAWN, number)], [rights])
         self._spawning += 1
-        return 0
+        return _UNKNOWN
 
     def reap_executor(self, pid: int) -> None:
-        """The client does that by itself. Raise OSError when it could not start it."""
+        """Have that done. Raise OSError when it could not be started."""
         while self._spawning:
             self._spawning -= 1
-            started = protocol.parse_answer(self._channel.recv(_PACKET), protocol.SPAWNED)
+            packet = self._exchange(b"", [])
+            if not packet:
+                return
+            started = protocol.parse_answer(packet, protocol.SPAWNED)
             if started < 0:
-                import os
-
                 raise OSError(-started, os.strerror(-started))
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self._channel.send(protocol.message(protocol.REAP))
 
     def wait(self, pid: int) -> tuple[int, struct_rusage | None]:
         """Ask; a client that is gone took its children with it, by PR_SET_PDEATHSIG."""
@@ -61,9 +67,13 @@ class ClientParent:
 
     def _ask(self, message: bytes, rights: list[tuple[int, int, bytes]] | None = None) -> bytes:
         """The answer; b"" when there is nobody left to give one."""
-        self.reap_executor(0)
+        self.reap_executor(_UNKNOWN)
+        return self._exchange(message, rights or [])
+
+    def _exchange(self, message: bytes, rights: list[tuple[int, int, bytes]]) -> bytes:
         try:
-            self._channel.sendmsg([message], rights or [])
+            if message:
+                self._channel.sendmsg([message], rights)
             return self._channel.recv(_PACKET)
         except (BrokenPipeError, ConnectionResetError):
             return b""

@@ -8,7 +8,7 @@ import struct
 from gocker.record import Record
 
 PROTOCOL = 1
-WELCOME, COLD, EXIT, SPAWN, WAIT, PEEK, CHALLENGE, END_OUTPUT = range(1, 9)
+WELCOME, COLD, EXIT, SPAWN, WAIT, PEEK, CHALLENGE, END_OUTPUT, REAP = range(1, 10)
 """Kinds of message to the client."""
 SPAWNED, WAITED, PEEKED, HERE = range(1, 5)
 """Kinds of answer."""

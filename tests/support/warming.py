@@ -89,6 +89,14 @@ def workers(pid: int) -> list[int]:
         return [int(word) for word in file.read().split()]
 
 
+def ready(commands: str) -> None:
+    """Until the server has idle workers again, all that it keeps."""
+    deadline = time.monotonic() + 10 * SLOWNESS
+    while len(workers(server(commands))) < 4:
+        assert time.monotonic() < deadline, "no workers"
+        time.sleep(0.01)
+
+
 def gone(pids: list[int], patience: float = 10) -> bool:
     """Whether none of them is left after a while."""
     deadline = time.monotonic() + patience * SLOWNESS
