@@ -56,6 +56,8 @@ def entry_points(plugins: dict[str, str]) -> list[str]:
     return [f"{name} = gocker.plugins.{name}:{cls}" for name, cls in plugins.items()]
 
 
+VERSION = "0.1.0"
+COMMANDS = {"gocker": "gocker.__main__:main", "gocker-oci": "gocker.ocicli.main:main"}
 NATIVE = Path("core", "native")
 # Freestanding programs, each of one file; without a compiler gocker does the same in Python.
 CFLAGS = [
@@ -81,7 +83,8 @@ def compile_native(name: str, target: Path) -> bool:
         return False
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f".{name}.new")
-    command = [*compiler, *CFLAGS, *MACHINE_CFLAGS[machine], "-o", str(fresh), str(NATIVE / f"{name}.c")]
+    version = f'-DGOCKER_VERSION="{VERSION}"'
+    command = [*compiler, *CFLAGS, *MACHINE_CFLAGS[machine], version, "-o", str(fresh), str(NATIVE / f"{name}.c")]
     try:
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -110,7 +113,26 @@ class BuildNative(build_py):
 
 
 class PlatformWheel(bdist_wheel):
-    """A wheel with a program in it is of this machine, for any Python."""
+    """A wheel with a program in it is of this machine, for any Python.
+
+    With a client the commands are it, and the Python ones get another name, by which it execs them.
+    """
+
+    def write_wheelfile(self, wheelfile_base: str, *args: str) -> None:
+        """Called once all is in its place, and before it is packed."""
+        super().write_wheelfile(wheelfile_base, *args)
+        client = Path(self.bdist_dir, "gocker", "native", "client")
+        if not client.exists():
+            return
+        scripts = Path(self.bdist_dir, f"{self.wheel_dist_name}.data", "scripts")
+        scripts.mkdir(parents=True, exist_ok=True)
+        points = Path(wheelfile_base, "entry_points.txt")
+        text = points.read_text(encoding="utf-8")
+        for name in COMMANDS:
+            shutil.copy(client, scripts / name)
+            text = text.replace(f"\n{name} = ", f"\n{name}-python = ")
+        points.write_text(text, encoding="utf-8")
+        client.unlink()
 
     def get_tag(self) -> tuple[str, str, str]:
         """py3-none-linux_x86_64, or any where nothing was built."""
@@ -124,7 +146,7 @@ class PlatformWheel(bdist_wheel):
 
 setup(
     name="gocker",
-    version="0.1.0",
+    version=VERSION,
     description="A container runtime whose every limit and isolation is a plug-in and every step on the record",
     long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -149,7 +171,7 @@ setup(
     ],
     package_data={"gocker": ["py.typed", "data/*.json"]},
     entry_points={
-        "console_scripts": ["gocker = gocker.__main__:main", "gocker-oci = gocker.ocicli.main:main"],
+        "console_scripts": [f"{name} = {function}" for name, function in COMMANDS.items()],
         "gocker.controllers": entry_points(CONTROLLERS),
         "gocker.namespaces": entry_points(NAMESPACES),
     },
