@@ -84,7 +84,15 @@ def compile_native(name: str, target: Path) -> bool:
     target.parent.mkdir(parents=True, exist_ok=True)
     fresh = target.with_name(f".{name}.new")
     version = f'-DGOCKER_VERSION="{VERSION}"'
-    command = [*compiler, *CFLAGS, *MACHINE_CFLAGS[machine], version, "-o", str(fresh), str(NATIVE / f"{name}.c")]
+    command = [
+        *compiler,
+        *CFLAGS,
+        *MACHINE_CFLAGS[machine],
+        version,
+        "-o",
+        str(fresh),
+        str(NATIVE / f"{name}.c"),
+    ]
     try:
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.CalledProcessError) as error:
