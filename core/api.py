@@ -7,7 +7,8 @@ entry point's name is the plug-in's `name`. It may import `gocker.api`, `gocker.
 A plug-in is plain imperative code. While a start is planned, the `Cgroup` and the `Kernel` that
 it is handed are recorders: each call becomes one step of the launch plan, which one executor
 runs later, undoes on failure and writes to the audit log. So a plug-in never sees the effect of
-its calls, never catches their errors, and none of its code runs inside the container.
+its calls, never catches their errors, and none of its code runs inside the container. The same values
+have to lead to the same calls: a plan may serve for several containers of one process.
 
 docs/plugins.md builds a complete package from nothing, and says what each minor version added.
 """

@@ -654,3 +654,18 @@ def test_this_very_host_resolves_to_directories() -> None:
     assert found.mode in {"v1", "v2", "hybrid", "none"}
     for entry in found.entries:
         assert os.path.exists(f"{entry.mountpoint}/cgroup.procs"), entry
+
+
+def test_a_host_that_is_as_it_was_is_not_resolved_again(proc: Path) -> None:
+    assert read_host(str(proc)) is read_host(str(proc))
+
+
+@pytest.mark.parametrize("name", ["proc/mountinfo", "proc/cgroup", "my cgroup/cgroup.controllers"])
+def test_what_has_changed_since_the_last_time_is_seen(proc: Path, name: str) -> None:
+    before = read_host(str(proc))
+    path = proc.parent / name
+    old, new = {"mountinfo": (" rw ", " ro "), "cgroup": ("/here", "/there")}.get(path.name, ("cpu", "pids"))
+    path.write_text(path.read_text().replace(old, new))
+    after = read_host(str(proc))
+    assert after != before
+    assert read_host(str(proc)) is after

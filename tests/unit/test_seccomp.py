@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -673,3 +674,21 @@ def test_a_filter_that_the_kernel_would_not_take_is_refused(tmp_path: Path) -> N
     )
     with pytest.raises(UsageError, match="instructions, the kernel takes 4096"):
         seccomp.seccomp_filter(str(path), (), "")
+
+
+def test_a_further_start_gets_the_same_step_until_the_profile_changes(tmp_path: Path) -> None:
+    path = tmp_path / "p.json"
+
+    def step(action: str | None = None) -> object:
+        if action:
+            path.write_text(json.dumps({"defaultAction": action}))
+        spec = ContainerSpec(id="x", name="x", argv=("a",), seccomp=str(path))
+        return seccomp.seccomp_step(spec, str(tmp_path))
+
+    first = step("SCMP_ACT_ALLOW")
+    assert step() is not first  # too new to be told from what it may become
+    time.sleep(seccomp._RACY / 1e9 + 0.1)
+    kept = step()
+    assert step() is kept
+    assert kept == first
+    assert step("SCMP_ACT_LOG") != first
