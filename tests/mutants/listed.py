@@ -1230,6 +1230,38 @@ _R15 = (
         ),
         (attack("process_that_outlives_delete"),),
     ),
+    Mutant(
+        "cgroups_of_before_a_reboot",
+        "R15",
+        "delete",
+        "a cgroup of before a reboot is nobody's",
+        "core/lasting.py",
+        (
+            (
+                "    return lasting if lasting.boot == boot_id() else lasting.replace(groups=())",
+                "    return lasting",
+            ),
+        ),
+        (
+            "tests/e2e/test_oci_lifecycle.py::test_what_is_left_of_before_a_reboot_goes_without_the_cgroup_that_another_has_now",
+        ),
+    ),
+    Mutant(
+        "cgroup_that_another_has_claimed",
+        "R15",
+        "create",
+        "and what a killed gocker had not made is another's",
+        "core/steps/cgroup.py",
+        (
+            (
+                "        return cgroupfs.claimant(self.path) not in {self.owner, None}",
+                "        return cgroupfs.claimant(self.path) is self",
+            ),
+        ),
+        (
+            "tests/kernel/test_cgroup_steps.py::TestMakeAndUndo::test_of_two_containers_of_one_id_the_second_leaves_the_firsts_cgroup_alone",
+        ),
+    ),
 )
 
 MUTANTS = (*_R1, *_R2, *_R3, *_R4, *_R5, *_R7, *_R8, *_R9, *_R10, *_R11, *_R12, *_R13, *_R14, *_R15)
