@@ -26,7 +26,12 @@ COMMANDS = {
     "doctor": "Say what this host offers and what is missing.",
     "version": "Print the version.",
 }
-_TOUCH_NOTHING = {"plan", "version", "run", "warm"}  # do not clean up after a killed gocker; `run` sees to it itself
+_TOUCH_NOTHING = {
+    "plan",
+    "version",
+    "run",
+    "warm",
+}  # do not clean up after a killed gocker; `run` sees to it itself
 _INTERRUPTED = 128 + 2  # as if SIGINT had ended us
 _CLICK_WORDS = (("a valid float range", "a number"), ("a valid integer range", "a whole number"))
 

@@ -263,11 +263,7 @@ def _leave(channel: _socket.socket, null: int) -> None:
 
 def own_limits() -> tuple[tuple[int, int], ...]:
     """Of this process, in the kernel's order and numbers; prlimit(2)."""
-    import ctypes
+    from resource import getrlimit
 
-    found = []
-    for number in range(protocol.LIMITS):
-        data = ctypes.create_string_buffer(_LIMIT.size)
-        call("prlimit64", 0, number, None, data)
-        found.append(_LIMIT.unpack(data.raw))
-    return tuple(found)
+    most = (1 << 64) - 1  # RLIM_INFINITY, which is -1 there
+    return tuple((soft & most, hard & most) for soft, hard in map(getrlimit, range(protocol.LIMITS)))

@@ -94,7 +94,7 @@ def test_the_watch_sees_a_run_change_things(fresh: dict[str, str], tmp_path: Pat
     seen, _ = watched("run", "base", "true", env=fresh)
     assert seen["status"] == 0
     text = "\n".join(seen["events"])
-    for change in ("system call clone3", "os.mkdir", f"open {fresh['GOCKER_AUDIT_LOG']}", "os.rename"):
+    for change in ("os.posix_spawn", "os.mkdir", f"open {fresh['GOCKER_AUDIT_LOG']}", "os.rename"):
         assert change in text
 
 

@@ -59,7 +59,7 @@ class Installation:
         self.bin = directory / "bin"
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", directory], check=True)
         (site,) = directory.glob("lib/python*/site-packages")
-        copy_installed(("click", "structlog", "stevedore", "pytest"), site)
+        copy_installed(("click", "structlog", "stevedore", "jeepney", "pytest"), site)
         self.pip("install", wheels / next(name for name in os.listdir(wheels) if name.startswith("gocker-")))
 
     def pip(self, *args: str | Path) -> None:

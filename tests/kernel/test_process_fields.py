@@ -147,7 +147,7 @@ def test_the_cpus_of_an_exec_are_those_before_and_those_after() -> None:
     seen: list[set[int]] = []
 
     class Look(Step):
-        op = "test-look"
+        op = "test-look-at-cpus"
         at_host = True
 
         def describe(self) -> str:
@@ -166,7 +166,7 @@ def test_the_cpus_of_an_exec_are_those_before_and_those_after() -> None:
         cpu_affinity=(str(first), str(last)),
     )
     init = (*identity.first_steps(container), Look(), *identity.last_steps(container, None))
-    Step.known.pop("test-look")
+    Step.known.pop("test-look-at-cpus")
     assert run(container, init=init).output == f"{{{last}}}\n"
     assert seen == [{first}]
 
