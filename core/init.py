@@ -41,15 +41,12 @@ from gocker.kernel.progress import Progress
 from gocker.kernel.sigmask import SETMASK, change_mask
 from gocker.kernel.stub import STATUS_FD
 from gocker.kernel.syscalls import prctl
-from gocker.lowering import failure_of
+from gocker.lowering import DISARMING, failure_of
 from gocker.plan import Context, Step
 from gocker.steps.launch import GO, PARK
 
 _PACKET = 64 << 10
 _FIRST_FREE = 10  # above the fds that init hands to most programs: 0, 1, 2 and STATUS_FD
-# New ids clear PR_SET_PDEATHSIG, and make dumpable again where the sysctl fs.suid_dumpable is 1: commit_creds().
-DISARMING = frozenset({"become-root", "set-user"})
-"""Steps after which the first process arms itself anew."""
 
 
 def enter(

@@ -13,9 +13,8 @@ import signal
 from collections.abc import Callable
 from errno import EACCES, EPERM
 from time import perf_counter_ns
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from gocker import init
 from gocker.auditevent import Event
 from gocker.errors import ExecError, GockerError, SignalError, StepError, UsageError, errno_name
 from gocker.kernel import caller, native, stub
@@ -23,8 +22,8 @@ from gocker.kernel.caps import permitted
 from gocker.kernel.cgroupfs import PATIENCE
 from gocker.kernel.process import has_ended, pidfd_send_signal
 from gocker.kernel.progress import Progress
-from gocker.kernel.spawn import Join, Offset, spawn
 from gocker.lowering import (
+    DISARMING,
     FAILED,
     MOST_CHUNKS,
     Code,
@@ -37,6 +36,9 @@ from gocker.lowering import (
 from gocker.model import ContainerSpec
 from gocker.plan import Context, Plan, Step
 from gocker.steps.launch import CONSOLE, GO, LISTENER, PARK
+
+if TYPE_CHECKING:
+    from gocker.kernel.spawn import Join, Offset
 
 _PACKET = 64 << 10
 EXECUTOR = "GOCKER_EXECUTOR"
@@ -143,7 +145,9 @@ class Launcher:
         return not reason
 
     def _use_python(self) -> None:
-        """Go on in a copy of this process."""
+        """Go on in a copy of this process, for which all is loaded now."""
+        from gocker import init
+
         # Made before the clone, so that the child need not, and out of the way of what the program gets.
         stub.stub_fd(self._status + 1)
         ours, theirs = _pair()
@@ -158,7 +162,7 @@ class Launcher:
             init.enter(self.plan.init, self.ctx, theirs, self._stdio, progress)
 
         self.ctx.enter = enter
-        self.ctx.clone = None
+        self.ctx.clone = self.ctx.spawn
 
     def _clone(
         self, flags: int, joins: tuple[Join, ...], offsets: tuple[Offset, ...], cgroup_fd: int
@@ -172,7 +176,7 @@ class Launcher:
         code = Code(ctx.spec, ctx.window, tuple(ctx.fds), self._status)
         try:
             for step in self.plan.init:
-                code.add(step, disarms=step.op in init.DISARMING, parks=step.op == PARK)
+                code.add(step, disarms=step.op in DISARMING, parks=step.op == PARK)
         except (NotLoweredError, NotImplementedError, GockerError, OSError, LookupError, ValueError) as error:
             reason = f"{step.op}: {error}"
         self.wait(executor.fileno())
@@ -189,7 +193,7 @@ class Launcher:
         caller.give_back(reason)  # it is taken back first: a copy of this process would have the wrong parent
         self._executor = None
         self._use_python()
-        return spawn(ctx.enter, flags, joins, offsets, cgroup_fd)
+        return ctx.spawn(flags, joins, offsets, cgroup_fd)
 
     def _close_fds(self) -> None:
         """The child has its own copies of what the steps opened for it."""

@@ -42,9 +42,9 @@ class Context:
         self.pidfd = -1
         self.root = -1  # init: O_PATH fd of the new root directory, -1 until it is made
         self.enter: Callable[[], NoReturn] = _nowhere  # where the child of the clone goes on
-        self.clone: Callable[..., tuple[int, int]] | None = (
-            None  # makes it in `spawn`'s place; the launcher's
-        )
+        self.clone: Callable[..., tuple[int, int]] = (
+            self.spawn
+        )  # makes the first process; the launcher may have another
         self.window = b""  # struct winsize of gocker's terminal, b"" without one; ioctl_tty(2)
         self.program = ""  # init: the path of the program, once it was looked up
         self.status = "creating"  # init: of the container, in the words of the OCI
@@ -57,6 +57,12 @@ class Context:
         self.parent = native.parent()  # whose child the first process is
         self.holder = 0  # of the launcher's child that keeps a scope of systemd's until the clone
         self.channel: socket | None = None  # init: to the launcher, or to whoever starts what was created
+
+    def spawn(self, *how: Any) -> tuple[int, int]:
+        """Have a copy of this process go on in `enter`; `how` is as kernel.spawn takes it. Raise OSError."""
+        from gocker.kernel.spawn import spawn
+
+        return spawn(self.enter, *how)
 
 
 def _nowhere() -> NoReturn:

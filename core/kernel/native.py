@@ -23,11 +23,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from gocker.errors import KernelError
-from gocker.kernel import stub
-from gocker.kernel.spawn import Join, Offset, require_kind
+from gocker.kernel import process, stub
 
 if TYPE_CHECKING:
     from resource import struct_rusage
+
+    from gocker.kernel.spawn import Join, Offset
 
 PATH = os.path.join(os.path.dirname(os.path.dirname(__file__)), "native", "executor")
 """Where setup.py puts the program when there is a compiler."""
@@ -133,7 +134,7 @@ class Executor:
         try:
             for path, flag in joins:
                 opened.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-                require_kind(opened[-1], path, flag)
+                process.require_kind(opened[-1], path, flag)
             lines = "".join(f"{clock} {seconds} {nanos}\n" for clock, seconds, nanos in offsets).encode()
             head = _BOOT.pack(_MAGIC, int(cgroup_fd >= 0), flags, len(joins), len(lines))
             kinds = struct.pack(f"={len(joins)}I", *(flag for _, flag in joins))

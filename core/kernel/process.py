@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import select
 import signal
 import struct
 import time
+from fcntl import ioctl
 
 from gocker.kernel.syscalls import NUMBERS, call
 
@@ -26,6 +28,7 @@ CLONE_INTO_CGROUP = 0x200000000
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 _KCMP_FILE = 0
+_NS_GET_NSTYPE = 0xB703  # linux/nsfs.h; ioctl_ns(2)
 _LOOKS = 50  # a millisecond apart
 
 _CLONE_ARGS = struct.Struct("=11Q")  # struct clone_args, version 2 of clone(2): 88 bytes
@@ -47,6 +50,19 @@ def clone(flags: int, *, cgroup_fd: int = -1) -> tuple[int, int]:
     )
     pid = call("clone3", args, len(args))
     return pid, pidfd.value if pid else -1
+
+
+def require_kind(fd: int, path: str, flag: int) -> None:
+    """Raise OSError unless `fd` is a namespace of the kind `flag` (CLONE_NEW*), and no mount namespace of our own."""
+    try:
+        same = ioctl(fd, _NS_GET_NSTYPE) == flag
+    except OSError:
+        same = False  # ENOTTY: no namespace at all
+    if not same:
+        raise OSError(errno.EINVAL, "not a namespace of this kind:", path)
+    if flag == CLONE_NEWNS and os.path.samestat(os.fstat(fd), os.stat("/proc/self/ns/mnt")):
+        # Its root would be pivoted away from under the host.
+        raise OSError(errno.EINVAL, "it is gocker's own mount namespace:", path)
 
 
 def pidfd_send_signal(pidfd: int, number: int) -> None:

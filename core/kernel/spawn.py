@@ -14,12 +14,10 @@ come back. CLONE_PARENT makes the launcher the parent of the first process all t
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import struct
 from collections.abc import Callable
-from fcntl import ioctl
 from typing import NoReturn
 
 from gocker.errors import EXIT_GOCKER_FAILED
@@ -30,7 +28,6 @@ from gocker.kernel.syscalls import prctl, setns, unshare
 Join = tuple[str, int]  # (path of the namespace, CLONE_NEW* flag)
 Offset = tuple[str, int, int]  # (clock, seconds, nanoseconds)
 
-_NS_GET_NSTYPE = 0xB703  # linux/nsfs.h; ioctl_ns(2)
 _REPLY = struct.Struct("=ii")  # pid, errno
 
 
@@ -80,7 +77,7 @@ def _spawn_joined(
     try:
         for path, flag in joins:
             opened.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
-            require_kind(opened[-1], path, flag)
+            process.require_kind(opened[-1], path, flag)
         namespaces = tuple((fd, flag) for fd, (_, flag) in zip(opened, joins, strict=True))
         read, write = os.pipe2(os.O_CLOEXEC)
         opened += [read, write]
@@ -101,19 +98,6 @@ def _spawn_joined(
     if number:
         raise OSError(number, os.strerror(number))
     return pid, os.pidfd_open(pid)
-
-
-def require_kind(fd: int, path: str, flag: int) -> None:
-    """Raise OSError unless `fd` is a namespace of the kind `flag` (CLONE_NEW*), and no mount namespace of our own."""
-    try:
-        same = ioctl(fd, _NS_GET_NSTYPE) == flag
-    except OSError:
-        same = False  # ENOTTY: no namespace at all
-    if not same:
-        raise OSError(errno.EINVAL, "not a namespace of this kind:", path)
-    if flag == process.CLONE_NEWNS and os.path.samestat(os.fstat(fd), os.stat("/proc/self/ns/mnt")):
-        # Its root would be pivoted away from under the host.
-        raise OSError(errno.EINVAL, "it is gocker's own mount namespace:", path)
 
 
 def _join_and_clone(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from gocker import lowering
 from gocker.kernel import mount
 from gocker.lowering import Code, Register
 from gocker.plan import Context, Step
-from gocker.steps import emitting
 from gocker.steps.options import sort_options
 from gocker.steps.targets import emit_system_directory, system_directory
 
@@ -70,15 +70,15 @@ class MountCgroups(Step):
         target = emit_system_directory(code, self.target)
         if len(self.rows) == 1 and not self.rows[0][0]:
             top = self._emit_one(code, self.rows[0], attributes)
-            emitting.attach(code, top, target)
+            lowering.attach(code, top, target)
         else:
             bits = attributes & ~mount.MOUNT_ATTR_RDONLY
-            top = emitting.new_mount(code, "tmpfs", ("mode=755", "size=64k"), bits)
-            emitting.attach(code, top, target)
+            top = lowering.new_mount(code, "tmpfs", ("mode=755", "size=64k"), bits)
+            lowering.attach(code, top, target)
             for row in self.rows:
                 self._emit_below(code, top, row, attributes)
-            emitting.set_attributes(code, top, attributes & mount.MOUNT_ATTR_RDONLY)
-        emitting.close(code, target)
+            lowering.set_attributes(code, top, attributes & mount.MOUNT_ATTR_RDONLY)
+        lowering.close(code, target)
         code.fds[self.target] = top
 
     def _emit_below(
@@ -89,15 +89,15 @@ class MountCgroups(Step):
         for name in directory.split(",") if "," in directory else ():
             code.call("symlinkat", os.fsencode(directory), top, os.fsencode(name), path=directory)
         fd = self._emit_one(code, row, attributes)
-        emitting.attach_at(code, fd, os.fsencode(directory), top)
-        emitting.close(code, fd)
+        lowering.attach_at(code, fd, os.fsencode(directory), top)
+        lowering.close(code, fd)
 
     def _emit_one(self, code: Code, row: tuple[str, str, tuple[str, ...], str], attributes: int) -> Register:
         _, fstype, options, path = row
         if not self.bind:
-            return emitting.new_mount(code, fstype, options, attributes)
-        fd = emitting.clone_tree(code, mount.AT_FDCWD, os.fsencode(path))
-        emitting.set_attributes(code, fd, attributes, propagation=mount.MS_PRIVATE)
+            return lowering.new_mount(code, fstype, options, attributes)
+        fd = lowering.clone_tree(code, mount.AT_FDCWD, os.fsencode(path))
+        lowering.set_attributes(code, fd, attributes, propagation=mount.MS_PRIVATE)
         return fd
 
     def _mount_below(self, top: int, row: tuple[str, str, tuple[str, ...], str], attributes: int) -> None:

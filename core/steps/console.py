@@ -8,12 +8,12 @@ import os
 import struct
 import termios
 
+from gocker import lowering
 from gocker.errors import KernelError
 from gocker.kernel import mount
 from gocker.kernel.inroot import DIRECTORY, IN_ROOT, SAME_MOUNT, make_file_entry, openat2
 from gocker.lowering import Code, NotLoweredError, Register
 from gocker.plan import Context, Step
-from gocker.steps import emitting
 from gocker.steps.devices import DEV
 
 PTS = "/dev/pts"
@@ -50,11 +50,11 @@ class OpenConsole(Step):
         if PTS not in code.fds:
             raise NotLoweredError("no devpts is mounted")  # and so it fails
         flags = os.O_RDWR | os.O_NOCTTY
-        slave = _emit_pair(code, emitting.openat2(code, code.fds[PTS], "ptmx", flags, SAME_MOUNT))
-        bound = emitting.clone_tree(code, slave)
+        slave = _emit_pair(code, lowering.openat2(code, code.fds[PTS], "ptmx", flags, SAME_MOUNT))
+        bound = lowering.clone_tree(code, slave)
         target = code.builtin("file_entry", code.fds[DEV], b"console", 0o600, into=code.register())
-        emitting.attach(code, bound, target)
-        emitting.close(code, target, bound)
+        lowering.attach(code, bound, target)
+        lowering.close(code, target, bound)
 
 
 class OpenPty(Step):
@@ -91,10 +91,10 @@ class OpenPty(Step):
 
     def emit(self, code: Code) -> None:
         """The same."""
-        root = emitting.open_root(code)
+        root = lowering.open_root(code)
         flags = os.O_RDWR | os.O_NOCTTY
-        master = emitting.openat2(code, root, f"{PTS}/ptmx", flags | os.O_NONBLOCK, IN_ROOT)
-        emitting.close(code, root)
+        master = lowering.openat2(code, root, f"{PTS}/ptmx", flags | os.O_NONBLOCK, IN_ROOT)
+        lowering.close(code, root)
         code.call("fcntl", master, fcntl.F_SETFL, flags)
         _emit_pair(code, master)
 
@@ -106,11 +106,11 @@ def _not_on_devpts(what: str) -> KernelError:
 def _emit_pair(code: Code, master: Register) -> Register:
     """As `_open_pair`."""
     code.fds[PTMX] = master
-    emitting.require_magic(code, master, mount.DEVPTS_MAGIC, _not_on_devpts("/dev/pts/ptmx"))
+    lowering.require_magic(code, master, mount.DEVPTS_MAGIC, _not_on_devpts("/dev/pts/ptmx"))
     code.call("ioctl", master, _TIOCSPTLCK, code.data(_UNLOCKED))
     flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
     slave = code.fds[CONSOLE] = code.call("ioctl", master, _TIOCGPTPEER, flags, into=code.register())
-    emitting.require_magic(code, slave, mount.DEVPTS_MAGIC, _not_on_devpts("its slave"))
+    lowering.require_magic(code, slave, mount.DEVPTS_MAGIC, _not_on_devpts("its slave"))
     return slave
 
 

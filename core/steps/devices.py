@@ -7,12 +7,12 @@ import os
 import posixpath
 import stat
 
+from gocker import lowering
 from gocker.errors import KernelError
 from gocker.kernel import mount
 from gocker.kernel.inroot import make_directory, make_file_entry
 from gocker.lowering import ROOT, Code, Register
 from gocker.plan import Context, Step
-from gocker.steps import emitting
 from gocker.steps.targets import emit_system_directory, system_directory
 
 DEV = "/dev"
@@ -86,10 +86,10 @@ class MakeDevices(Step):
             made = _emit_node(code, parent, name, path, _KINDS[kind] | mode, (major, minor))
             there = code.label()
             code.jump_if(made, 0, there)
-            code.call("fchownat", parent, os.fsencode(name), uid, gid, emitting.SYMLINK_NOFOLLOW, path=name)
+            code.call("fchownat", parent, os.fsencode(name), uid, gid, lowering.SYMLINK_NOFOLLOW, path=name)
             code.place(there)
             if parent != dev:
-                emitting.close(code, parent)
+                lowering.close(code, parent)
         for name, target in _LINKS.items():
             code.call("symlinkat", target.encode(), dev, name.encode(), path=target)
             code.catch(errno.EEXIST)
@@ -179,7 +179,7 @@ class RemountDevReadonly(Step):
 
     def emit(self, code: Code) -> None:
         """The same."""
-        emitting.set_attributes(code, code.fds[DEV], mount.MOUNT_ATTR_RDONLY)
+        lowering.set_attributes(code, code.fds[DEV], mount.MOUNT_ATTR_RDONLY)
 
 
 class AttachNull(Step):
@@ -205,7 +205,7 @@ class AttachNull(Step):
         fd = code.register()
         empty, have = code.label(), code.label()
         if DEV in code.fds:
-            emitting.close(code, emit_open_node(code, "null", code.fds[DEV]))
+            lowering.close(code, emit_open_node(code, "null", code.fds[DEV]))
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
             code.call("openat", code.fds[DEV], b"null", flags, 0, into=fd, path="null")
             code.catch(errno.EPERM, empty)
@@ -218,7 +218,7 @@ class AttachNull(Step):
         code.close(code.load(ends + 4, 4))
         code.place(have)
         code.call("dup3", fd, 0, 0)
-        emitting.close(code, fd)
+        lowering.close(code, fd)
 
 
 def _open_null(ctx: Context) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
+from gocker import lowering
 from gocker.errors import GockerError, KernelError
 from gocker.kernel import ids, keyring
 from gocker.kernel.inroot import DIRECTORY, IN_ROOT, make_directory, openat2
@@ -17,7 +18,7 @@ from gocker.kernel.syscalls import prctl
 from gocker.lowering import Code, Failure
 from gocker.model import ContainerSpec
 from gocker.plan import Context, Step
-from gocker.steps import emitting, quote
+from gocker.steps import quote
 from gocker.steps.capabilities import DropBounding, NoNewPrivileges, SetCapabilities
 from gocker.steps.exec import CloseFds, Exec, InstallSeccomp
 from gocker.steps.program import FindProgram
@@ -166,19 +167,19 @@ class Chdir(Step):
 
     def emit(self, code: Code) -> None:
         """The same; with the raw getcwd(2)."""
-        root = emitting.open_root(code)
+        root = lowering.open_root(code)
         missing, there = code.label(), code.label()
         with code.explained(self._explained):
-            fd = emitting.openat2(code, root, self.path, DIRECTORY, IN_ROOT)
+            fd = lowering.openat2(code, root, self.path, DIRECTORY, IN_ROOT)
             if self.create:
                 code.catch(errno.ENOENT, missing)
                 code.jump(there)
                 code.place(missing)
                 code.builtin("directory", root, os.fsencode(self.path), 0o755, into=fd)
                 code.place(there)
-        emitting.close(code, root)
+        lowering.close(code, root)
         code.call("fchdir", fd)
-        emitting.close(code, fd)
+        lowering.close(code, fd)
         inside = code.label()
         cwd = code.data(ids.PATH_MAX)
         code.call("getcwd", cwd, ids.PATH_MAX)

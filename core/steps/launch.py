@@ -12,7 +12,6 @@ from typing import Any
 
 from gocker.errors import KernelError
 from gocker.kernel import mount, process
-from gocker.kernel.spawn import spawn
 from gocker.kernel.syscalls import call, unshare
 from gocker.lowering import Code
 from gocker.plan import Context, Step
@@ -54,10 +53,7 @@ class Clone(Step):
         cgroup_fd = os.open(self.cgroup, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if self.cgroup else -1
         try:
             joins = tuple((path, flag) for _, path, flag in self.joins)
-            if ctx.clone is not None:
-                ctx.pid, ctx.pidfd = ctx.clone(self.flags, joins, self.offsets, cgroup_fd)
-            else:
-                ctx.pid, ctx.pidfd = spawn(ctx.enter, self.flags, joins, self.offsets, cgroup_fd)
+            ctx.pid, ctx.pidfd = ctx.clone(self.flags, joins, self.offsets, cgroup_fd)
         finally:
             if cgroup_fd >= 0:
                 os.close(cgroup_fd)

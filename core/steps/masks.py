@@ -6,11 +6,11 @@ import errno
 import os
 import stat
 
+from gocker import lowering
 from gocker.kernel import mount
 from gocker.kernel.inroot import IN_ROOT, openat2
 from gocker.lowering import ROOT, S_IFMT, STAT_MODE, Code, Label, Register
 from gocker.plan import Context, Step
-from gocker.steps import emitting
 from gocker.steps.devices import emit_null_device, null_device
 from gocker.steps.targets import anchor, emit_anchor
 
@@ -54,18 +54,18 @@ class MaskPaths(Step):
         for path in self.paths:
             absent, directory, first, attach = (code.label() for _ in range(4))
             _emit_existing(code, path, target, absent)
-            emitting.jump_if_directory(code, emitting.fstat(code, target), directory)
-            emitting.clone_tree(code, null, into=cover)
+            lowering.jump_if_directory(code, lowering.fstat(code, target), directory)
+            lowering.clone_tree(code, null, into=cover)
             code.jump(attach)
             code.place(directory)
             code.jump_if(empty, -1, first)
-            emitting.clone_tree(code, empty, into=cover)
+            lowering.clone_tree(code, empty, into=cover)
             code.jump(attach)
             code.place(first)
-            emitting.new_mount(code, "tmpfs", ("size=4k", "mode=755"), _EMPTY_ATTRIBUTES, into=empty)
+            lowering.new_mount(code, "tmpfs", ("size=4k", "mode=755"), _EMPTY_ATTRIBUTES, into=empty)
             code.call("dup", empty, into=cover)
             code.place(attach)
-            emitting.attach(code, cover, target)
+            lowering.attach(code, cover, target)
             code.close(cover)
             code.close(target)
             code.place(absent)
@@ -112,15 +112,15 @@ class ReadonlyPaths(Step):
         for path in self.paths:
             absent, plain = code.label(), code.label()
             _emit_existing(code, path, target, absent)
-            mode = code.load(emitting.fstat(code, target) + STAT_MODE, 4)
+            mode = code.load(lowering.fstat(code, target) + STAT_MODE, 4)
             code.jump_if(mode, stat.S_IFLNK, plain, S_IFMT, other=True)
             code.close(target)
-            emitting.openat2(code, ROOT, path, os.O_PATH, IN_ROOT, into=target)
+            lowering.openat2(code, ROOT, path, os.O_PATH, IN_ROOT, into=target)
             _emit_absent(code, absent)
             code.place(plain)
-            emitting.clone_tree(code, target, recursive=True, into=cover)
-            emitting.set_attributes(code, cover, mount.MOUNT_ATTR_RDONLY, recursive=True)
-            emitting.attach(code, cover, target)
+            lowering.clone_tree(code, target, recursive=True, into=cover)
+            lowering.set_attributes(code, cover, mount.MOUNT_ATTR_RDONLY, recursive=True)
+            lowering.attach(code, cover, target)
             code.close(cover)
             code.close(target)
             code.place(absent)
@@ -144,7 +144,7 @@ def _open_existing(ctx: Context, path: str) -> int:
 def _emit_existing(code: Code, path: str, target: Register, absent: Label) -> None:
     """As `_open_existing`; to `absent` where there is nothing."""
     fd, rest, resolve = emit_anchor(code, path)
-    emitting.openat2(code, fd, rest, os.O_PATH | os.O_NOFOLLOW, resolve, into=target)
+    lowering.openat2(code, fd, rest, os.O_PATH | os.O_NOFOLLOW, resolve, into=target)
     _emit_absent(code, absent)
 
 

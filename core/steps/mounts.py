@@ -8,13 +8,13 @@ import posixpath
 import stat
 from typing import Any
 
+from gocker import lowering
 from gocker.errors import GockerError
 from gocker.kernel import mount
 from gocker.kernel.inroot import IN_ROOT, make_directory, make_file_entry, openat2
 from gocker.kernel.userns import IdLine, user_namespace
 from gocker.lowering import ROOT, STAT_MODE, Code, Register, is_random
 from gocker.plan import Context, Step
-from gocker.steps import emitting
 from gocker.steps.idmap import source_key
 from gocker.steps.options import MountOptions, sort_options
 from gocker.steps.procfs import PATH as PROC
@@ -85,8 +85,8 @@ class MountFs(Step):
             fd = self._emit_new(code, code.register())
             code.fds[self.target] = fd
         target = emit_system_directory(code, self.target)
-        emitting.attach(code, fd, target)
-        emitting.close(code, target)
+        lowering.attach(code, fd, target)
+        lowering.close(code, target)
 
     def _emit_for_user(self, code: Code) -> None:
         fd, octal = code.register(), code.register()
@@ -94,10 +94,10 @@ class MountFs(Step):
         if asks:
             code.set(octal, 0)
             none, some = code.label(), code.label()
-            there = emitting.openat2(code, ROOT, self.target, os.O_PATH, IN_ROOT)
+            there = lowering.openat2(code, ROOT, self.target, os.O_PATH, IN_ROOT)
             code.catch(errno.ENOENT, none)
-            mode = code.load(emitting.fstat(code, there) + STAT_MODE, 2)
-            emitting.close(code, there)
+            mode = code.load(lowering.fstat(code, there) + STAT_MODE, 2)
+            lowering.close(code, there)
             code.set(octal, code.data(16))
             # All of the mode as digits, of which the kind is left out: at most two of six.
             end = code.builtin("number", octal, mode, 8)
@@ -117,7 +117,7 @@ class MountFs(Step):
         else:
             self._emit_new(code, fd)
         emit_put_on(code, fd, target, self.target)
-        emitting.close(code, target)
+        lowering.close(code, target)
         code.release(octal)
         code.release(fd)
 
@@ -126,18 +126,18 @@ class MountFs(Step):
         options = sort_options(self.options)
         attributes = options.attributes | options.deep_attributes
         propagation = options.propagation & ~mount.MS_REC
-        emitting.new_mount(code, self.fstype, options.data, attributes, self.source, texts=texts, into=fd)
+        lowering.new_mount(code, self.fstype, options.data, attributes, self.source, texts=texts, into=fd)
         refused, done = code.label(), code.label()
         if self.bind and not options.data and not texts:
             code.catch(errno.EPERM, refused)
             code.catch(errno.EACCES, refused)
         if propagation:
-            emitting.set_attributes(code, fd, 0, propagation=propagation)
+            lowering.set_attributes(code, fd, 0, propagation=propagation)
         if self.bind and not options.data and not texts:
             code.jump(done)
             code.place(refused)
-            emitting.clone_tree(code, mount.AT_FDCWD, os.fsencode(self.bind), recursive=True, into=fd)
-            emitting.set_attributes(code, fd, attributes, propagation=mount.MS_PRIVATE, recursive=True)
+            lowering.clone_tree(code, mount.AT_FDCWD, os.fsencode(self.bind), recursive=True, into=fd)
+            lowering.set_attributes(code, fd, attributes, propagation=mount.MS_PRIVATE, recursive=True)
             code.place(done)
         return fd
 
@@ -277,22 +277,22 @@ class BindMount(Step):
             fd = emit_clone_source(code, self.source, recursive=options.recursive)
         else:
             renewed, kept = code.register(), code.label()
-            emitting.clone_tree(code, fd, recursive=options.recursive, into=renewed)
+            lowering.clone_tree(code, fd, recursive=options.recursive, into=renewed)
             code.catch(0, kept)
             code.close(fd)
             code.set(fd, renewed)
             code.place(kept)
             code.release(renewed)
         for attributes in _attributes(options):
-            emitting.set_attributes(code, fd, **attributes)
+            lowering.set_attributes(code, fd, **attributes)
         target = emit_bind_target(code, self.target, fd)
         emit_put_on(code, code.call("dup", fd), target, self.target)
-        emitting.close(code, target)
+        lowering.close(code, target)
         if posixpath.normpath(self.target) == PROC:
             if PROC in code.fds:
                 code.close(code.fds[PROC])
             code.fds[PROC] = code.call("dup", fd, into=code.register())
-        emitting.close(code, fd)
+        lowering.close(code, fd)
 
     def _copy(self, ctx: Context, *, recursive: bool) -> int:
         fd = ctx.fds.pop(source_key(self.source, self.target), -1)
@@ -456,23 +456,23 @@ class MountEtc(Step):
             if fd is None:
                 fd = emit_clone_source(code, source, recursive=False)
             if self.readonly:
-                emitting.set_attributes(code, fd, mount.MOUNT_ATTR_RDONLY)
+                lowering.set_attributes(code, fd, mount.MOUNT_ATTR_RDONLY)
             target = code.builtin("file_entry", etc, os.fsencode(name), 0o644, into=code.register())
             refused, is_directory, done = code.label(), code.label(), code.label()
-            emitting.attach(code, fd, target)
+            lowering.attach(code, fd, target)
             code.catch(0, refused)
             code.jump(done)
             code.place(refused)
             result = code.register()
             code.set(result, code.result)
-            emitting.jump_if_directory(code, emitting.fstat(code, target), is_directory)
+            lowering.jump_if_directory(code, lowering.fstat(code, target), is_directory)
             code.builtin("fail", result, 0)
             code.place(is_directory)
             code.fail(_directory_there(name), errno.ENOTDIR)
             code.place(done)
             code.release(result)
-            emitting.close(code, fd, target)
-        emitting.close(code, etc)
+            lowering.close(code, fd, target)
+        lowering.close(code, etc)
 
 
 def _directory_there(name: str) -> GockerError:
@@ -488,7 +488,7 @@ def _directory_there(name: str) -> GockerError:
 def emit_clone_source(code: Code, source: str, *, recursive: bool) -> Register:
     """As `_clone_source`."""
     with code.explained(lambda error, _: _no_source(source, error)):
-        return emitting.clone_tree(code, mount.AT_FDCWD, os.fsencode(source), recursive=recursive)
+        return lowering.clone_tree(code, mount.AT_FDCWD, os.fsencode(source), recursive=recursive)
 
 
 def _no_source(source: str, error: Exception) -> Exception:

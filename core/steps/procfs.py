@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 
+from gocker import lowering
 from gocker.errors import GockerError, KernelError
 from gocker.kernel import mount
 from gocker.kernel.inroot import SAME_MOUNT, openat2
 from gocker.lowering import Code, Data, Label, NotLoweredError, Register
 from gocker.plan import Context
-from gocker.steps import emitting
 from gocker.steps.options import MountOptions
 
 PATH = "/proc"
@@ -68,8 +68,8 @@ def emit_own_procfs(code: Code) -> Register:
     if fd is not None:
         return fd
     with code.explained(_refused):
-        fd = emitting.new_mount(code, "proc", (), ALWAYS)
-    emitting.require_magic(code, fd, mount.PROC_MAGIC, _no_procfs())
+        fd = lowering.new_mount(code, "proc", (), ALWAYS)
+    lowering.require_magic(code, fd, mount.PROC_MAGIC, _no_procfs())
     code.fds[PATH] = fd
     return fd
 
@@ -82,8 +82,8 @@ def emit_write_proc(code: Code, path: str | Data, value: str, missing: Label | N
     fd = code.builtin("open_in", proc, where, flags, SAME_MOUNT, into=code.register())
     if missing is not None:
         code.catch(errno.ENOENT, missing)
-    emitting.write_text(code, fd, os.fsencode(value))
-    emitting.close(code, fd)
+    lowering.write_text(code, fd, os.fsencode(value))
+    lowering.close(code, fd)
 
 
 def emit_restrict_procfs(code: Code, fd: Register, options: MountOptions) -> None:
@@ -94,7 +94,7 @@ def emit_restrict_procfs(code: Code, fd: Register, options: MountOptions) -> Non
     clear = (options.clear | options.deep_clear) & ~(ALWAYS | mount.MOUNT_ATTR_RDONLY)
     propagation = options.propagation & ~mount.MS_REC
     if attributes or clear or propagation:
-        emitting.set_attributes(code, fd, attributes, clear=clear, propagation=propagation)
+        lowering.set_attributes(code, fd, attributes, clear=clear, propagation=propagation)
 
 
 def write_proc(ctx: Context, path: str, value: str) -> None:

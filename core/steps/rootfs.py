@@ -6,6 +6,7 @@ import errno
 import os
 from typing import Any
 
+from gocker import lowering
 from gocker.errors import GockerError, ImageError
 from gocker.kernel import mount
 from gocker.kernel.inroot import DIRECTORY, PLAIN, make_directory, openat2
@@ -21,7 +22,6 @@ from gocker.lowering import (
     is_random,
 )
 from gocker.plan import Context, Step
-from gocker.steps import emitting
 from gocker.steps.idmap import CONTAINER, LOWER
 from gocker.steps.options import PROPAGATION, sort_options
 
@@ -153,24 +153,24 @@ class OverlayRoot(Step):
             return self._explained(error, -1) if isinstance(error, OSError | GockerError) else error
 
         with code.explained(explain):
-            emitting.new_mount(code, "overlay", options.data, options.attributes, texts=named, into=ROOT)
-        emitting.close(code, *fds)
+            lowering.new_mount(code, "overlay", options.data, options.attributes, texts=named, into=ROOT)
+        lowering.close(code, *fds)
         for register in {*texts, *named.values()}:
             code.release(register)
         if self.userxattr:
             code.call("umount2", b"/", mount.MNT_DETACH)
             code.call("umount2", b"/", mount.MNT_DETACH)
-        emitting.attach_at(code, ROOT, b"/")
+        lowering.attach_at(code, ROOT, b"/")
 
     def _emit_layers(self, code: Code) -> list[Register]:
         if not self.userxattr:
             return [_emit_open_layer(code, path) for path in (*self.lower, self.upper, self.work)]
         lower, container = code.fds.pop(LOWER), code.fds.pop(CONTAINER)
         for fd in (lower, container):
-            emitting.attach_at(code, fd, b"/")
+            lowering.attach_at(code, fd, b"/")
         own = [os.path.basename(path) for path in (self.upper, self.work)]
-        layers = [lower, *(emitting.openat2(code, container, name, DIRECTORY, PLAIN) for name in own)]
-        emitting.close(code, container)
+        layers = [lower, *(lowering.openat2(code, container, name, DIRECTORY, PLAIN) for name in own)]
+        lowering.close(code, container)
         return layers
 
     def _explained(self, error: OSError | GockerError, upper: int) -> GockerError:
@@ -263,13 +263,13 @@ class BindRoot(Step):
         """The same."""
         root = code.fds.pop(LOWER, None)
         if root is not None and not self.slave:
-            emitting.attach_at(code, root, b"/")
+            lowering.attach_at(code, root, b"/")
         else:
             if root is None:
                 root = _emit_copy_root(code, self.path, nodev=self.nodev, recursive=self.recursive)
             target = _emit_open_layer(code, self.path)
-            emitting.attach(code, root, target)
-            emitting.close(code, target)
+            lowering.attach(code, root, target)
+            lowering.close(code, target)
         code.set(ROOT, root)
         code.release(root)
 
@@ -300,12 +300,12 @@ def _no_root(path: str, error: Exception) -> Exception:
 def _emit_copy_root(code: Code, path: str, *, nodev: bool, recursive: bool, slave: bool = False) -> Register:
     """As `_copy_root`."""
     with code.explained(lambda error, _: _no_root(path, error)):
-        directory = emitting.open_path(code, path, _LAYER | os.O_NOFOLLOW)
-        root = emitting.clone_tree(code, directory, recursive=recursive)
-    emitting.close(code, directory)
+        directory = lowering.open_path(code, path, _LAYER | os.O_NOFOLLOW)
+        root = lowering.clone_tree(code, directory, recursive=recursive)
+    lowering.close(code, directory)
     attributes = mount.MOUNT_ATTR_NODEV if nodev else 0
     kind = mount.MS_SLAVE if slave else mount.MS_PRIVATE
-    emitting.set_attributes(code, root, attributes, propagation=kind, recursive=recursive)
+    lowering.set_attributes(code, root, attributes, propagation=kind, recursive=recursive)
     return root
 
 
@@ -328,7 +328,7 @@ class RemountRootReadonly(Step):
     def emit(self, code: Code) -> None:
         """The same."""
         code.close(code.builtin("directory", ROOT, os.fsencode(self.directory), 0o755))
-        emitting.set_attributes(code, ROOT, mount.MOUNT_ATTR_RDONLY)
+        lowering.set_attributes(code, ROOT, mount.MOUNT_ATTR_RDONLY)
 
 
 class PivotRoot(Step):
@@ -368,7 +368,7 @@ class PivotRoot(Step):
         code.call("umask", _UMASK_INSIDE)
         code.close(ROOT)
         for name in [name for name in code.fds if name.startswith("/")]:
-            emitting.close(code, code.fds.pop(name))
+            lowering.close(code, code.fds.pop(name))
 
 
 def _lower_options(lower: list[str]) -> tuple[str, ...]:
@@ -389,12 +389,12 @@ def _emit_open_layer(code: Code, path: str) -> Register:
         return ImageError.from_os("open layer", path, error) if isinstance(error, OSError) else error
 
     with code.explained(explain):
-        return emitting.open_path(code, path, _LAYER)
+        return lowering.open_path(code, path, _LAYER)
 
 
 def _emit_copy_attributes(code: Code, lower: Register, upper: Register, upper_fd: Register) -> None:
     """As `_copy_attributes`; `upper` points to the path of the fd."""
-    want, have = emitting.fstat(code, lower), emitting.fstat(code, upper_fd)
+    want, have = lowering.fstat(code, lower), lowering.fstat(code, upper_fd)
     uid, gid = code.load(want + STAT_UID, 4), code.load(want + STAT_GID, 4)
     chown, owned, done = code.label(), code.label(), code.label()
     code.jump_if(code.builtin("same", uid, code.load(have + STAT_UID, 4)), 0, chown)

@@ -12,6 +12,7 @@ import os
 import posixpath
 import stat
 
+from gocker import lowering
 from gocker.errors import GockerError
 from gocker.kernel import mount
 from gocker.kernel.inroot import (
@@ -26,7 +27,6 @@ from gocker.kernel.inroot import (
 )
 from gocker.lowering import PROC_INODE, ROOT, STAT_INO, Code, Register
 from gocker.plan import Context
-from gocker.steps import emitting
 from gocker.steps.procfs import PATH as PROC
 
 
@@ -67,19 +67,19 @@ def emit_system_directory(code: Code, path: str) -> Register:
         return code.builtin("directory_entry", fd, os.fsencode(rest), 0o755, into=target)
     missing, elsewhere, done = code.label(), code.label(), code.label()
     with code.explained(lambda error, _: _explained(path, error)):
-        emitting.openat2(code, fd, rest, DIRECTORY, resolve, into=target)
+        lowering.openat2(code, fd, rest, DIRECTORY, resolve, into=target)
     code.catch(errno.ENOENT, missing)
     code.catch(errno.EXDEV, elsewhere)
     code.jump(done)
     code.place(elsewhere)
-    emitting.openat2(code, fd, rest, DIRECTORY, PLAIN, into=target)
+    lowering.openat2(code, fd, rest, DIRECTORY, PLAIN, into=target)
     code.jump(done)
     code.place(missing)
     head, _, name = path.rpartition("/")
     parent = emit_system_directory(code, head) if head else fd
     code.builtin("directory_entry", parent, os.fsencode(name), 0o755, into=target)
     if head:
-        emitting.close(code, parent)
+        lowering.close(code, parent)
     code.place(done)
     return target
 
@@ -143,16 +143,16 @@ def emit_user_target(code: Code, path: str, *, directory: bool, into: Register |
     kind, mode = ("directory", 0o755) if directory else ("file", 0o644)
     code.builtin(kind, ROOT, os.fsencode(path), mode, into=fd)
     emit_refuse_proc(code, fd, path)
-    status = emitting.fstat(code, fd)
+    status = lowering.fstat(code, fd)
     if path != "/":
         same, other = code.label(), code.label()
-        emitting.jump_if_same_file(code, status, emitting.fstat(code, ROOT), same)
+        lowering.jump_if_same_file(code, status, lowering.fstat(code, ROOT), same)
         code.jump(other)
         code.place(same)
         code.fail(_is_root(path))
         code.place(other)
     fits = code.label()
-    emitting.jump_if_directory(code, status, fits, other=not directory)
+    lowering.jump_if_directory(code, status, fits, other=not directory)
     error = _other_kind(path, directory=directory)
     code.fail(error, error.errno)
     code.place(fits)
@@ -161,10 +161,10 @@ def emit_user_target(code: Code, path: str, *, directory: bool, into: Register |
 
 def emit_bind_target(code: Code, path: str, source: Register) -> Register:
     """As `bind_target`."""
-    status = emitting.fstat(code, source)
+    status = lowering.fstat(code, source)
     plain = posixpath.normpath(path)
     if plain == PROC:
-        emitting.require_magic(code, source, mount.PROC_MAGIC, _no_procfs(path))
+        lowering.require_magic(code, source, mount.PROC_MAGIC, _no_procfs(path))
         fine = code.label()
         code.jump_if(code.load(status + STAT_INO, 8), PROC_INODE, fine)
         code.fail(_no_procfs(path))
@@ -172,11 +172,11 @@ def emit_bind_target(code: Code, path: str, source: Register) -> Register:
         return emit_system_directory(code, PROC)
     target = code.register()
     is_directory, done = code.label(), code.label()
-    emitting.jump_if_directory(code, status, is_directory)
+    lowering.jump_if_directory(code, status, is_directory)
     believed = plain.removeprefix(f"{PROC}/")
     if believed in _BELIEFS and PROC in code.fds:
         flags = os.O_PATH | os.O_NOFOLLOW
-        emitting.openat2(code, code.fds[PROC], believed, flags, SAME_MOUNT, into=target)
+        lowering.openat2(code, code.fds[PROC], believed, flags, SAME_MOUNT, into=target)
     elif plain.startswith(f"{PROC}/"):
         code.fail(_in_proc(path))
     else:
@@ -193,7 +193,7 @@ def emit_bind_target(code: Code, path: str, source: Register) -> Register:
 
 def emit_put_on(code: Code, fd: Register, target: Register, path: str) -> None:
     """As `put_on`."""
-    emitting.attach(code, fd, target)
+    lowering.attach(code, fd, target)
     if path == "/":
         code.close(ROOT)
         code.set(ROOT, fd)
@@ -203,7 +203,7 @@ def emit_put_on(code: Code, fd: Register, target: Register, path: str) -> None:
 
 def emit_refuse_proc(code: Code, fd: Register, path: str) -> None:
     """As `refuse_proc`."""
-    emitting.require_magic(code, fd, mount.PROC_MAGIC, _in_proc(path), other=True)
+    lowering.require_magic(code, fd, mount.PROC_MAGIC, _in_proc(path), other=True)
 
 
 def mode_there(ctx: Context, path: str) -> int | None:
