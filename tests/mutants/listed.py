@@ -937,7 +937,7 @@ _R13 = (
         "R13",
         "create",
         "which is of the kind that it is called",
-        "core/kernel/spawn.py",
+        "core/kernel/process.py",
         (
             (
                 "        same = ioctl(fd, _NS_GET_NSTYPE) == flag\n",
