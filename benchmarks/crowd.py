@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from bundle import write_bundle
 from peers import COLD
 from timing import SpawnServer
 
-MODEL = "model"
+MODEL = f"model-{os.getpid()}"
 
 
 def leave_stopped(program: str, under: Sequence[str], root: Path, rootfs: Path) -> Path:

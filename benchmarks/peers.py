@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
@@ -69,7 +70,8 @@ def oci(program: str, base: Path, rootfs: Path, *, seccomp: bool = True) -> Comm
     def command(identity: str, argv: tuple[str, ...]) -> list[str]:
         if argv not in made:
             made[argv] = write_bundle(base / f"bundle-{len(made)}", rootfs, argv, seccomp=seccomp)
-        return [program, "--root", f"{base}/state", "run", "-b", str(made[argv]), f"{base.name}-{identity}"]
+        named = f"{base.name}-{os.getpid()}-{identity}"
+        return [program, "--root", f"{base}/state", "run", "-b", str(made[argv]), named]
 
     return command
 

@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -98,7 +99,13 @@ class Spawner:
 
     def _spawn(self, argv: Sequence[str], env: Mapping[str, str]) -> int:
         actions = [(os.POSIX_SPAWN_DUP2, self._null, 0), (os.POSIX_SPAWN_DUP2, self._null, 1)]
-        return os.posix_spawnp(argv[0], list(argv), {**os.environ, **env}, file_actions=actions)
+        return os.posix_spawnp(
+            argv[0],
+            list(argv),
+            {**os.environ, **env},
+            file_actions=actions,
+            setsigdef=(signal.SIGPIPE, signal.SIGXFSZ),  # as from a shell: Python ignores them
+        )
 
     def run(self, argv: Sequence[str], env: Mapping[str, str]) -> tuple[float, float]:
         """As Starter has it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -80,7 +81,15 @@ def _oci(bench: Bench, spawner: Spawner, place: Path, state: str, series: Series
     bundle = write_bundle(place / f"bundle-{series.name}", bench.rootfs, TRUE, seccomp=True)
 
     def turn(number: int) -> None:
-        argv = [str(bench.oci), "--root", state, "run", "-b", str(bundle), f"bench-{series.name}-{number}"]
+        argv = [
+            str(bench.oci),
+            "--root",
+            state,
+            "run",
+            "-b",
+            str(bundle),
+            f"bench-{os.getpid()}-{series.name}-{number}",
+        ]
         taken = spawner.run(argv, {"GOCKER_STATE": state})
         if number >= WARM_UP:
             series.add(*taken)

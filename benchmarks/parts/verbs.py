@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -33,6 +34,7 @@ class _Runtime:
 
     def __post_init__(self) -> None:
         self.starter = SpawnServer(under(self.program))
+        self.standing_id = f"{self.place.name}-{os.getpid()}"
         self.series = {verb: Series(self.name) for verb in ("exec", *_LIFE)}
 
     def call(self, verb: str, identity: str, *arguments: str) -> tuple[float, float]:
@@ -42,13 +44,13 @@ class _Runtime:
 
     def turn(self, number: int) -> None:
         """A container's life and one exec beside it."""
-        identity = f"{self.place.name}-{number}"
+        identity = f"{self.standing_id}-{number}"
         for verb in _LIFE:
             took = self.call(verb, identity, *(["KILL"] if verb == "kill" else []))
             if verb == "kill":
                 self.starter.reap(int((self.place / "pid").read_text()))
             self._note(number, verb, took)
-        self._note(number, "exec", self.call("exec", self.place.name, "/bin/true"))
+        self._note(number, "exec", self.call("exec", self.standing_id, "/bin/true"))
 
     def _note(self, number: int, verb: str, took: tuple[float, float]) -> None:
         if number >= WARM_UP:
@@ -58,13 +60,13 @@ class _Runtime:
     def standing(self) -> Iterator[None]:
         """While a container of it runs, to exec into."""
         try:
-            self.call("create", self.place.name)
+            self.call("create", self.standing_id)
             pid = int((self.place / "pid").read_text())
-            self.call("start", self.place.name)
+            self.call("start", self.standing_id)
             yield
-            self.call("kill", self.place.name, "KILL")
+            self.call("kill", self.standing_id, "KILL")
             self.starter.reap(pid)
-            self.call("delete", self.place.name)
+            self.call("delete", self.standing_id)
         finally:
             self.starter.close()
 
