@@ -310,6 +310,8 @@ def run_job(job: Job, scratch: str) -> dict[str, Any]:
 def broken_run(argv: list[str], job: Job, wires: Wires) -> int:
     pid = os.fork()
     if pid == 0:
+        if "executor" in job:
+            os.environ["GOCKER_EXECUTOR"] = job["executor"]
         be_gocker(argv, job.get("faults", []), wires, f"{wires.scratch}/run")
     pidfd = os.pidfd_open(pid)
     poll = select.poll()

@@ -46,14 +46,19 @@ def namespaces() -> Iterator[dict[str, str]]:
         os.kill(inner, 9)
 
 
-@pytest.fixture(params=SPECS)
+BY_PYTHON = "limits by python"
+"""One of them with the Python executor; the others have the native one, where it is built."""
+
+
+@pytest.fixture(params=[*SPECS, BY_PYTHON])
 def base_job(request: pytest.FixtureRequest, rootfs: str, namespaces: dict[str, str]) -> Job:
     """A run that ends at once, of each spec."""
     options = [
         option.format(scratch="{scratch}", parent="{parent}", **namespaces) if "{" in option else option
-        for option in SPECS[request.param]
+        for option in SPECS[request.param.partition(" ")[0]]
     ]
-    return {"args": ["run", "--rootfs", rootfs, *options, "true"]}
+    job: Job = {"args": ["run", "--rootfs", rootfs, *options, "true"]}
+    return {**job, "executor": "python"} if request.param == BY_PYTHON else job
 
 
 @pytest.fixture
@@ -334,9 +339,9 @@ def test_gocker_killed_as_it_rolls_back_leaves_nothing_after_the_next_call(
 def test_a_killed_helper_of_the_clone_leaves_nothing(
     drivers: Drivers, rootfs: str, namespaces: dict[str, str], spec: str
 ) -> None:
-    """The process that joins namespaces before it makes the first one."""
+    """The process that joins namespaces before it makes the first one, of the Python executor."""
     options = [option.format(**namespaces) for option in SPECS[spec]]
-    job = {"args": ["run", "--rootfs", rootfs, *options, "true"]}
+    job = {"args": ["run", "--rootfs", rootfs, *options, "true"], "executor": "python"}
     number = plan_of(drivers, job)["ops"]["host"]
     first = "setns" if spec == "joined" else "unshare"
     jobs = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any, ClassVar
 import pytest
 from launching import Ran, run, spec
 
-from gocker.errors import GockerError, UsageError
+from gocker.errors import GockerError, StepError, UsageError
 from gocker.kernel import native
 from gocker.kernel.process import CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS
 from gocker.launcher import EXECUTOR, NATIVE, PYTHON
@@ -360,6 +361,23 @@ def test_the_executor_as_a_payload_does_nothing() -> None:
     for argv in (["x"], ["gocker-executor"], ["gocker-executor", "x"], ["gocker-executor", "3", "4"]):
         pid = os.posix_spawn(path, argv, {})
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 126
+
+
+class Kills(native.OwnChildren):
+    """A parent whose executors do not live."""
+
+    def spawn(self, executor: int, channel: int, number: int) -> int:
+        """Kill it at once."""
+        pid = super().spawn(executor, channel, number)
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+
+def test_a_killed_executor_is_a_failed_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(EXECUTOR, NATIVE)
+    monkeypatch.setattr(native, "parent", Kills)  # as a worker sets its own
+    with pytest.raises(StepError, match="EIO: the executor died"):
+        run(spec("true"))
 
 
 def test_an_executor_without_a_launcher_ends() -> None:
