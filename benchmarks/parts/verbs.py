@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -59,6 +61,7 @@ class _Runtime:
     @contextlib.contextmanager
     def standing(self) -> Iterator[None]:
         """While a container of it runs, to exec into."""
+        pid = 0
         try:
             self.call("create", self.standing_id)
             pid = int((self.place / "pid").read_text())
@@ -66,9 +69,17 @@ class _Runtime:
             yield
             self.call("kill", self.standing_id, "KILL")
             self.starter.reap(pid)
+            pid = 0
             self.call("delete", self.standing_id)
         finally:
             self.starter.close()
+            if pid:  # something went wrong: leave nothing all the same
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+                delete = [self.program, "--root", f"{self.place}/state", "delete", "--force"]
+                subprocess.run(
+                    [*under(self.program), *delete, self.standing_id], check=False, env={**os.environ, **COLD}
+                )
 
 
 def measure(bench: Bench) -> list[Table]:
