@@ -22,8 +22,12 @@ import pytest
 
 CORE = Path(importing.__file__).parents[2] / "core"
 
-GOCKER_BUDGET = 92
-"""gocker's own modules when the first process is let go."""
+GOCKER_BUDGET = 93
+"""gocker's own modules when the first process is let go.
+
+One more than before the native executor, which takes back more than it costs: kernel.caller, kernel.native and lowering
+joined, idmap and images left.
+"""
 
 ALLOWED = frozenset(
     """
