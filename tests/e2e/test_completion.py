@@ -66,7 +66,9 @@ def in_fish(line: str, home: Path) -> dict[str, str]:
 
 def test_bash_completes_commands() -> None:
     assert in_bash("gocker", "pl") == ["plan", "plugins"]
-    assert {"run", "plan", "why", "plugins", "audit", "doctor", "version", "warm"} == set(in_bash("gocker", ""))
+    assert {"run", "plan", "why", "plugins", "audit", "doctor", "version", "warm"} == set(
+        in_bash("gocker", "")
+    )
     assert in_bash("gocker", "nosuch") == []
 
 

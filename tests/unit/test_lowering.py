@@ -15,8 +15,7 @@ import pytest
 import gocker.steps
 from gocker import lowering
 from gocker.errors import GockerError, KernelError
-from gocker.init import DISARMING
-from gocker.lowering import Code, Data, Failure, NotLoweredError, Register, can_lower, words_from
+from gocker.lowering import DISARMING, Code, Data, Failure, NotLoweredError, Register, can_lower, words_from
 from gocker.model import ContainerSpec
 from gocker.plan import Context, Plan, Step
 from gocker.planner import build_plan
