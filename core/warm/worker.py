@@ -39,6 +39,7 @@ _SO_PASSCRED = 16
 _SCM_CREDENTIALS = 2
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 _LIMIT = struct.Struct("=QQ")
+_SIGNALS = tuple(signal.valid_signals())  # not 32 and 33, the C library's, which its posix_spawn() ignores
 _INTERRUPTED = 128 + 2
 
 
@@ -179,7 +180,7 @@ def _verify(channel: _socket.socket, request: Request, post: Post) -> int:
         raise _Unfit(str(error)) from error
     finally:
         os.close(pidfd)
-    for number in range(1, signal.NSIG):
+    for number in _SIGNALS:
         if ignored >> number - 1 & 1 and number not in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_IGN)
     return int(pid)

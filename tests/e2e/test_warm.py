@@ -74,6 +74,15 @@ def both(warm: Commands, *args: str, **options: Any) -> tuple[Any, Any]:
     return found[0], found[1]
 
 
+def test_a_caller_that_posix_spawn_made_is_served(warm: Commands, tmp_path: Path) -> None:
+    env = {**os.environ, "GOCKER_WARM": "explain"}
+    with open(tmp_path / "errors", "wb") as errors:
+        actions = [(os.POSIX_SPAWN_DUP2, errors.fileno(), 2)]
+        pid = os.posix_spawn(warm.gocker, [warm.gocker, "run", "base", "true"], env, file_actions=actions)
+        _, status = os.waitpid(pid, 0)
+    assert (status, (tmp_path / "errors").read_bytes()) == (0, b"")
+
+
 @pytest.mark.parametrize(
     "script",
     [
