@@ -95,7 +95,8 @@ class Gocker:
     ) -> subprocess.Popen[bytes]:
         """Start it in a process group of its own, with pipes; the caller waits for it."""
         # By the interpreter, since `under` may take the right to execute files of ours.
-        program = [*under, sys.executable, self._program] if under and not WARM else [*under, self._program]
+        by_python = under and not WARM
+        program = [*under, sys.executable, "-m", "gocker"] if by_python else [*under, self._program]
         return subprocess.Popen(
             [*program, *args],
             stdin=subprocess.PIPE,
