@@ -16,6 +16,7 @@ _MACHINE = os.uname().machine
 _X86_64 = {
     "mmap": 9,
     "munmap": 11,
+    "madvise": 28,
     "mount": 165,
     "umount2": 166,
     "pivot_root": 155,
@@ -49,6 +50,7 @@ _X86_64 = {
 _AARCH64 = {
     "mmap": 222,
     "munmap": 215,
+    "madvise": 233,
     "mount": 40,
     "umount2": 39,
     "pivot_root": 41,

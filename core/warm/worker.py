@@ -21,6 +21,7 @@ from typing import NoReturn
 from gocker import __version__
 from gocker.errors import EXIT_GOCKER_FAILED
 from gocker.kernel import caller, native
+from gocker.kernel.pages import own_pages
 from gocker.kernel.process import PR_SET_PDEATHSIG
 from gocker.kernel.sigmask import SETMASK, change_mask
 from gocker.kernel.syscalls import call, prctl
@@ -69,6 +70,7 @@ def work(post: Post) -> NoReturn:
         prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != post.server:  # it ended before that was in force
             os._exit(status)
+        own_pages()
         fd, _ = post.listener._accept()  # type: ignore[attr-defined]  # in no stub
         channel = _socket.socket(fileno=fd)
         post.listener.close()
