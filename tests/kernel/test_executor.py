@@ -6,7 +6,7 @@ import errno
 import os
 import signal
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -396,11 +396,3 @@ def test_a_word_that_is_no_executor_is_an_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv(EXECUTOR, "both")
     with pytest.raises(UsageError, match="no such executor"):
         run(spec("true"))
-
-
-@pytest.fixture(autouse=True)
-def no_child() -> Iterator[None]:
-    """Executors are waited for."""
-    yield
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
