@@ -98,9 +98,14 @@ class Launcher:
             try:
                 # Early: that it is loaded takes no time of its own while the host phase runs.
                 self._executor = native.Executor(ours, theirs.fileno(), status, ctx.parent)
+                ctx.clone = self._clone
+            except BlockingIOError:
+                # No more processes in gocker's own cgroup: a copy of this one is born in the container's.
+                if self._forced:
+                    raise
+                self._use_python()
             finally:
                 theirs.close()
-            ctx.clone = self._clone
         else:
             self._progress = Progress(self._record_fd)
             self._use_python()
