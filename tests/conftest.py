@@ -13,7 +13,7 @@ import warming
 from command import WARM, Gocker
 
 EXECUTOR = os.environ.get("GOCKER_TEST_EXECUTOR", "")
-"""Who runs the init phases of this session; "" is the default, as with GOCKER_EXECUTOR."""
+"""Who runs the init phases of this test run; "" is the default, as with GOCKER_EXECUTOR."""
 ROOT_TIERS = {"kernel", "e2e", "fault", "guest"}
 
 
